@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from anomalyr1.pixels import array_to_rgb, mask_to_grey, picture_to_rgb, turn_upright
 from anomalyr1.types import InputError
@@ -241,7 +241,7 @@ def _reading(shown: str) -> Iterator[None]:
         raise
     except (Image.DecompressionBombError, MemoryError) as error:
         raise InputError(f"{shown}: too large to open; scale it down ({error})") from error
-    except Image.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InputError(f"{shown}: not a picture in a format we read; {_CONVERT}") from error
     except PermissionError as error:
         raise InputError(f"{shown}: no permission to read it; change its access rights") from error

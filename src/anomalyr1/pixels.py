@@ -97,7 +97,8 @@ def grey_to_uint8(values: NDArray[np.generic], shown: str) -> NDArray[np.uint8]:
     if not is_float and high <= 65535:
         # A table instead of arithmetic: 100 megapixels would take 800 MB as float64.
         table = np.rint(np.arange(65536) * (255.0 / top)).clip(0, 255).astype(np.uint8)
-        return table[values.astype(np.uint16, copy=False)]
+        narrow: NDArray[np.uint8] = table[values.astype(np.uint16, copy=False)]
+        return narrow
     scaled = values.astype(np.float32)
     scaled *= np.float32(255.0 / top)
     return np.rint(scaled, out=scaled).clip(0, 255).astype(np.uint8)

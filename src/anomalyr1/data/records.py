@@ -1,0 +1,378 @@
+"""Records as JSON Lines: write them, read them, and refuse a faulty file before any model loads.
+
+One JSON object a line, its keys the fields of `Record`, defaults left out; paths are relative to
+the file's folder.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import math
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, get_args
+
+from rich.console import Console
+from rich.progress import track
+
+from anomalyr1.images import check_image, load_mask, write_bytes_atomic
+from anomalyr1.types import Box, InputError, Label, Question, Record, Region
+
+MAX_PROBLEMS = 20
+PROGRESS_FROM = 200
+_LABELS: tuple[str, ...] = get_args(Label)
+_THREADS = min(8, os.cpu_count() or 1)
+
+ImageState = tuple[int, int] | str
+"""The upright (width, height) of a picture that is whole, or what is wrong with it."""
+
+
+def write_records(path: str | Path, records: Iterable[Record]) -> None:
+    """Write records as JSON Lines, whole or not at all; paths relative to the file's folder."""
+    path = Path(path)
+    lines = [
+        json.dumps(record_to_json(record, path.parent), ensure_ascii=False) for record in records
+    ]
+    write_bytes_atomic(path, "".join(line + "\n" for line in lines).encode())
+
+
+def load_records(path: str | Path, *, validate: bool = True) -> list[Record]:
+    """Read records from JSON Lines, their paths made absolute; blank lines are skipped.
+
+    Raises one InputError that lists up to `MAX_PROBLEMS` problems, each with file, line number
+    and record id, and the number of further ones. Malformed lines and repeated ids are always
+    found; `validate` also opens every picture and mask (see `validate_record`), in threads, with a
+    progress bar on stderr from `PROGRESS_FROM` records on.
+    """
+    path = Path(path)
+    records: list[Record] = []
+    line_numbers: list[int] = []
+    problems: list[tuple[int, str]] = []
+    first_lines: dict[str, int] = {}
+    for number, line in enumerate(_read_lines(path), start=1):
+        if not line.strip():
+            continue
+        try:
+            record = record_from_json(_parse_line(line), path.parent)
+        except InputError as error:
+            problems.append((number, str(error)))
+            continue
+        earlier = first_lines.setdefault(record.record_id, number)
+        if earlier != number:
+            problems.append(
+                (number, f"record {record.record_id}: id already used on line {earlier}; rename it")
+            )
+        records.append(record)
+        line_numbers.append(number)
+    if not records and not problems:
+        raise InputError(f"{path}: holds no records; write one JSON object a line")
+    if validate:
+        for number, record, found in zip(
+            line_numbers, records, _find_all_problems(records), strict=True
+        ):
+            problems.extend((number, f"record {record.record_id}: {text}") for text in found)
+    if problems:
+        problems.sort(key=lambda problem: problem[0])
+        raise InputError(_summary([f"{path}:{number}: {text}" for number, text in problems]))
+    return records
+
+
+def validate_record(record: Record) -> None:
+    """Raise one InputError with all that is wrong with a record and its files.
+
+    Found: a missing, damaged or cut-off picture or reference; an unreadable mask or one of another
+    size; a box outside the picture or without area; a mask or regions without a label; a normal
+    record with regions or a mask that is not blank; a picture that is its own reference; a
+    question's answer not among its options. Pictures are checked by `images.check_image`, which
+    finds cut-off files without a full decode; masks are read in full.
+    """
+    problems = _find_all_problems([record])[0]
+    if problems:
+        raise InputError(_summary([f"record {record.record_id}: {text}" for text in problems]))
+
+
+def record_to_json(record: Record, folder: Path) -> dict[str, Any]:
+    """Return a record as JSON values, paths relative to `folder`, fields at their default left out.
+
+    Regions and the question become objects with their own fields' names.
+    """
+    values = _set_fields(record)
+    values["image_path"] = _relative(record.image_path, folder)
+    if record.mask_path is not None:
+        values["mask_path"] = _relative(record.mask_path, folder)
+    if record.reference_paths:
+        values["reference_paths"] = [_relative(path, folder) for path in record.reference_paths]
+    if record.regions:
+        values["regions"] = [
+            {**_set_fields(region), "box_xyxy": list(region.box_xyxy)} for region in record.regions
+        ]
+    if record.question is not None:
+        values["question"] = _set_fields(record.question)
+    return values
+
+
+def record_from_json(data: Mapping[str, Any], folder: Path) -> Record:
+    """Build a record from JSON values; relative paths are taken from `folder`, results absolute.
+
+    Raises one InputError naming the record and every unknown key, missing key and value of a wrong
+    type. Opens no file.
+    """
+    problems: list[str] = []
+    values = _checked(data, _RECORD_KINDS, ("record_id", "image_path"), "", problems)
+    regions = []
+    for index, item in enumerate(values.pop("regions", ())):
+        where = f"regions[{index}]."
+        if not isinstance(item, dict):
+            problems.append(f"regions[{index}] is {item!r}, expected an object with box_xyxy")
+            continue
+        region = _checked(item, _REGION_KINDS, ("box_xyxy",), where, problems)
+        if "box_xyxy" in region:
+            region["box_xyxy"] = tuple(map(float, region["box_xyxy"]))
+            regions.append(Region(**region))
+    question = values.pop("question", None)
+    if question is not None:
+        question = _checked(question, _QUESTION_KINDS, ("text", "options"), "question.", problems)
+    if problems:
+        shown = data.get("record_id")
+        prefix = f"record {shown}: " if isinstance(shown, str) and shown else ""
+        raise InputError(prefix + "; ".join(problems))
+    root = folder.resolve()
+    for key in ("image_path", "mask_path"):
+        if values.get(key) is not None:
+            values[key] = _absolute(root, values[key])
+    references = tuple(_absolute(root, text) for text in values.pop("reference_paths", ()))
+    return Record(
+        **values,
+        reference_paths=references,
+        regions=tuple(regions),
+        question=Question(**question) if question else None,
+    )
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_box(value: object) -> bool:
+    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
+
+
+def _is_options(value: object) -> bool:
+    return isinstance(value, dict) and all(map(_is_text, value.values()))
+
+
+Kind = tuple[Callable[[object], bool], str]
+_TEXT: Kind = (_is_text, "text")
+_NAME: Kind = (_is_name, "text that is not empty")
+_RECORD_KINDS: dict[str, Kind] = {
+    "record_id": _NAME,
+    "image_path": _NAME,
+    "dataset": _TEXT,
+    "category": _TEXT,
+    "split": _TEXT,
+    "label": (lambda value: value is None or value in _LABELS, "normal, anomalous or null"),
+    "defect_type": _TEXT,
+    "mask_path": (lambda value: value is None or _is_name(value), "a path or null"),
+    "reference_paths": (
+        lambda value: isinstance(value, list) and all(map(_is_name, value)),
+        "a list of paths",
+    ),
+    "knowledge": _TEXT,
+    "regions": (lambda value: isinstance(value, list), "a list of objects"),
+    "question": (lambda value: value is None or isinstance(value, dict), "an object or null"),
+    "reasoning": _TEXT,
+}
+_REGION_KINDS: dict[str, Kind] = {
+    "box_xyxy": (_is_box, "four numbers x1, y1, x2, y2"),
+    "defect_type": _TEXT,
+    "description": _TEXT,
+    "confidence": (lambda value: value is None or _is_number(value), "a number or null"),
+}
+_QUESTION_KINDS: dict[str, Kind] = {
+    "text": _NAME,
+    "options": (_is_options, "an object from letters to texts"),
+    "answer": (lambda value: value is None or _is_text(value), "a letter or null"),
+    "question_type": _TEXT,
+}
+
+
+def _checked(
+    data: Mapping[str, Any],
+    kinds: Mapping[str, Kind],
+    required: Sequence[str],
+    where: str,
+    problems: list[str],
+) -> dict[str, Any]:
+    """Return the entries of the right kind; add to `problems` what is unknown, wrong or missing."""
+    good: dict[str, Any] = {}
+    for key, value in data.items():
+        if key not in kinds:
+            close = difflib.get_close_matches(key, kinds, n=1)
+            advice = f"did you mean {close[0]}?" if close else f"known are {', '.join(kinds)}"
+            problems.append(f"unknown key {where}{key}; {advice}")
+        elif not kinds[key][0](value):
+            problems.append(f"{where}{key} is {value!r}, expected {kinds[key][1]}")
+        else:
+            good[key] = value
+    problems.extend(f"{where}{key} is missing" for key in required if key not in data)
+    return good
+
+
+def _read_lines(path: Path) -> list[str]:
+    try:
+        # Split on "\n" alone: str.splitlines would also cut at U+2028, which JSON text may hold.
+        return path.read_text(encoding="utf-8-sig").split("\n")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text ({error}); give a JSON Lines file") from error
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+
+
+def _parse_line(line: str) -> dict[str, Any]:
+    try:
+        data = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise InputError(f"is not JSON ({error}); write one JSON object a line") from error
+    if not isinstance(data, dict):
+        raise InputError(f"is a JSON {type(data).__name__}; write one JSON object a line")
+    return data
+
+
+def _find_all_problems(records: Sequence[Record]) -> list[list[str]]:
+    """Return each record's problems, in order; every picture is opened once however often used."""
+    paths = list(
+        dict.fromkeys(
+            path for record in records for path in (record.image_path, *record.reference_paths)
+        )
+    )
+    masked = [record for record in records if record.mask_path is not None]
+    with ThreadPoolExecutor(_THREADS) as pool:
+        steps = track(
+            pool.map(_check_picture, paths),
+            description="checking pictures",
+            total=len(paths),
+            console=Console(stderr=True),
+            disable=len(records) <= PROGRESS_FROM,
+            transient=True,
+        )
+        states = dict(zip(paths, steps, strict=True))
+        mask_problems = pool.map(lambda item: _find_mask_problems(item, states), masked)
+        by_record = {id(record): found for record, found in zip(masked, mask_problems, strict=True)}
+    return [_find_problems(record, states) + by_record.get(id(record), []) for record in records]
+
+
+def _check_picture(path: Path) -> ImageState:
+    try:
+        return check_image(path)
+    except InputError as error:
+        return str(error)
+
+
+def _find_problems(record: Record, states: Mapping[Path, ImageState]) -> list[str]:
+    state = states[record.image_path]
+    size_wh = state if isinstance(state, tuple) else None
+    problems = [] if isinstance(state, tuple) else [f"picture {state}"]
+    for path in record.reference_paths:
+        state = states[path]
+        if isinstance(state, str):
+            problems.append(f"reference {state}")
+        if path == record.image_path:
+            problems.append(f"{path} is its own reference; name another normal picture")
+    if record.label is None and record.mask_path is not None:
+        problems.append("has a mask but no label; set label to normal or anomalous")
+    if record.label is None and record.regions:
+        problems.append("has regions but no label; set label to anomalous")
+    if record.label == "normal" and record.regions:
+        problems.append("is normal but has regions; remove them or set label to anomalous")
+    for index, region in enumerate(record.regions):
+        fault = _find_box_fault(region.box_xyxy, size_wh)
+        if fault:
+            problems.append(f"regions[{index}] {fault}")
+        if region.confidence is not None and not 0.0 <= region.confidence <= 1.0:
+            problems.append(f"regions[{index}] has confidence {region.confidence}, not in 0..1")
+    return problems + _find_question_problems(record.question)
+
+
+def _find_question_problems(question: Question | None) -> list[str]:
+    if question is None:
+        return []
+    problems = [
+        f"question option {letter!r} is not one capital letter"
+        for letter in question.options
+        if not (len(letter) == 1 and "A" <= letter <= "Z")
+    ]
+    if question.answer is not None and question.answer not in question.options:
+        letters = ", ".join(question.options) or "none"
+        problems.append(f"question answer {question.answer!r} is not among the options ({letters})")
+    return problems
+
+
+def _find_box_fault(box_xyxy: Box, size_wh: tuple[int, int] | None) -> str:
+    x1, y1, x2, y2 = box_xyxy
+    shown = "box (" + ", ".join(f"{side:g}" for side in box_xyxy) + ")"
+    if not all(map(math.isfinite, box_xyxy)):
+        return f"{shown} is not finite"
+    if x1 >= x2 or y1 >= y2:
+        return f"{shown} has no area; write x1, y1, x2, y2 with x1 < x2 and y1 < y2"
+    if size_wh is not None and not (x1 >= 0 and y1 >= 0 and x2 <= size_wh[0] and y2 <= size_wh[1]):
+        return f"{shown} reaches outside the {size_wh[0]}x{size_wh[1]} picture"
+    return ""
+
+
+def _find_mask_problems(record: Record, states: Mapping[Path, ImageState]) -> list[str]:
+    state = states[record.image_path]
+    if record.mask_path is None:
+        return []
+    try:
+        if isinstance(state, str):  # no size to compare with, but the mask may be at fault too
+            check_image(record.mask_path)
+            return []
+        mask = load_mask(record.mask_path, state, image_name=record.image_path.name)
+    except InputError as error:
+        return [str(error)]
+    if record.label == "normal" and mask.any():
+        return [f"is normal but its mask {record.mask_path} is not blank"]
+    return []
+
+
+def _summary(problems: Sequence[str]) -> str:
+    if len(problems) == 1:
+        return problems[0]
+    lines = [f"{len(problems)} problems:", *problems[:MAX_PROBLEMS]]
+    if len(problems) > MAX_PROBLEMS:
+        lines.append(f"... and {len(problems) - MAX_PROBLEMS} more")
+    return "\n".join(lines)
+
+
+def _set_fields(value: Record | Region | Question) -> dict[str, Any]:
+    """Return the fields of a dataclass that differ from their default, in order."""
+    return {
+        field.name: getattr(value, field.name)
+        for field in dataclasses.fields(value)
+        if getattr(value, field.name) != field.default
+    }
+
+
+def _relative(path: Path, folder: Path) -> str:
+    # Only the folders are resolved: a picture that is a link keeps its own name.
+    absolute = path.parent.resolve() / path.name
+    try:
+        return Path(os.path.relpath(absolute, folder.resolve())).as_posix()
+    except ValueError:  # another drive, on Windows
+        return absolute.as_posix()
+
+
+def _absolute(root: Path, text: str) -> Path:
+    return Path(os.path.normpath(root / text))
