@@ -1,0 +1,351 @@
+"""The report of an inspection: one HTML file with every picture in it, no network, no server.
+
+Everything a model or a file name says is escaped, and the page's policy lets only its own script
+run. Pictures that cannot be read are shown as missing, never left out.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import math
+import os
+import statistics
+import tempfile
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePath
+
+import cv2
+import jinja2
+import numpy as np
+from PIL import Image
+
+from anomalyr1.images import load_image
+from anomalyr1.reporting.overlays import DEFECT_COLOURS, colour_map
+from anomalyr1.types import Finding, InputError
+
+MAX_CARDS = 10_000
+"""Pictures in one report; beyond, a browser no longer opens the file."""
+
+THUMBNAIL_SIDES = ((500, 640), (2_000, 400), (MAX_CARDS, 200))
+"""Longest side in pixels of the pictures in a report, by the number of findings up to which it
+holds: the file stays below some 150 MB."""
+
+JPEG_QUALITY = 80
+_MASK_ALPHA = 120
+_DISPLAY_WH = (340, 255)
+_TEXT_LIMIT = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A defect as drawn and listed. `box_xywh` is in pixels of the original picture."""
+
+    number: int
+    colour: str
+    label: str
+    description: str
+    confidence: float | None
+    box_xywh: tuple[float, float, float, float]
+    tag_xy: tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """All the template needs of one finding. Pictures are data URIs, empty where there is none.
+
+    `rank` orders by score with the unknown in its place: an unread picture stands between the
+    anomalous and the normal. `unit` is one display pixel in pixels of the original picture.
+    """
+
+    number: int
+    finding: Finding
+    name: str
+    folder: str
+    rank: float
+    size_wh: tuple[int, int]
+    unit: float
+    photo: str
+    masks: str
+    heat: str
+    reference: str
+    frames: tuple[Frame, ...]
+    reasoning: str
+    raw_text: str
+    problems: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Counts over all findings, shown or not. `median_seconds` is None without any finding."""
+
+    n: int
+    n_shown: int
+    n_anomalous: int
+    n_normal: int
+    n_unread: int
+    n_errors: int
+    median_seconds: float | None
+    models: tuple[str, ...]
+    categories: tuple[str, ...]
+    written: str
+
+
+def write_report(
+    out_dir: Path,
+    findings: Sequence[Finding],
+    settings: Mapping[str, object],
+    image_root: Path | None = None,
+) -> Path:
+    """Write `out_dir`/report.html for the findings of a run; returns its path.
+
+    Photographs are read from `finding.image`: as given, else below `image_root`, else below
+    `out_dir`. Masks and maps (8-bit gray PNG) are read below `out_dir`. `settings` are shown as a
+    table; "model" and "hint" also at the top. More than `MAX_CARDS` findings: those with the
+    highest scores are shown and the page says so. Raises InputError where the file cannot be
+    written; an older report is then left as it was.
+    """
+    ordered = sorted(findings, key=compute_rank, reverse=True)
+    shown = ordered[:MAX_CARDS]
+    side = next((side for limit, side in THUMBNAIL_SIDES if len(shown) <= limit), 200)
+    roots = (Path(), *([] if image_root is None else [image_root]), out_dir)
+    template = _build_environment().get_template("inspection.html.j2")
+    # Cards are built as the page is written: ten thousand pictures never lie in memory at once.
+    parts = template.generate(
+        summary=_build_summary(findings, len(shown)),
+        cards=_build_cards(shown, out_dir, roots, side),
+        settings={_clean(str(name)): _clean(str(value)) for name, value in settings.items()},
+    )
+    path = out_dir / "report.html"
+    try:
+        out_dir.mkdir(parents=True, exist_ok=True)
+        _write_whole(path, parts)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror or error}); "
+            "free some space or choose a folder you may write to, then build the report again"
+        ) from error
+    return path
+
+
+def compute_rank(finding: Finding) -> float:
+    """The model's score, or where it gave none: 1 for anomalous, 0 for normal, 0.5 for unread.
+
+    >>> compute_rank(Finding("a", "a.png", "unread"))
+    0.5
+    """
+    if finding.anomaly_score is not None and math.isfinite(finding.anomaly_score):
+        return finding.anomaly_score
+    return {"anomalous": 1.0, "normal": 0.0}.get(finding.verdict, 0.5)
+
+
+def _build_environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["csp_hash"] = _compute_csp_hash
+    environment.filters["clean"] = _clean
+    return environment
+
+
+def _compute_csp_hash(text: str) -> str:
+    """The source expression that allows exactly this inline text (CSP level 3, section 2.3.1)."""
+    digest = hashlib.sha256(str(text).encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+
+
+def _write_whole(path: Path, parts: Iterator[str]) -> None:
+    """Replace `path` in one step, so that a report is never half a report."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".report-", suffix=".html")
+    temporary = Path(name)
+    try:
+        # newline="\n": the policy's hashes hold for these very bytes.
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as file:
+            file.writelines(parts)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def _build_summary(findings: Sequence[Finding], n_shown: int) -> Summary:
+    verdicts = Counter(finding.verdict for finding in findings)
+    seconds = [finding.seconds for finding in findings]
+    return Summary(
+        n=len(findings),
+        n_shown=n_shown,
+        n_anomalous=verdicts["anomalous"],
+        n_normal=verdicts["normal"],
+        n_unread=verdicts["unread"],
+        n_errors=sum(finding.error is not None for finding in findings),
+        median_seconds=statistics.median(seconds) if seconds else None,
+        models=tuple(sorted({_clean(finding.model) for finding in findings if finding.model})),
+        categories=tuple(
+            sorted({_clean(finding.category) for finding in findings if finding.category})
+        ),
+        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+    )
+
+
+def _build_cards(
+    findings: Sequence[Finding], out_dir: Path, roots: Sequence[Path], side: int
+) -> Iterator[Card]:
+    for number, finding in enumerate(findings, start=1):
+        yield _build_card(number, finding, out_dir, roots, side)
+
+
+def _build_card(
+    number: int, finding: Finding, out_dir: Path, roots: Sequence[Path], side: int
+) -> Card:
+    problems = [] if finding.error is None else [_clean(finding.error)]
+    photo, photo_wh = _load_photo(finding.image, roots, side, problems)
+    size_wh = finding.image_size_wh or photo_wh or _DISPLAY_WH
+    if photo_wh is not None and photo_wh != size_wh:
+        problems.append(
+            f"The picture is now {photo_wh[0]} x {photo_wh[1]} pixels, it was {size_wh[0]} x "
+            f"{size_wh[1]} when inspected: marks may be in the wrong place."
+        )
+    reference = ""
+    if finding.reference is not None:
+        reference, _ = _load_photo(finding.reference, roots, min(side, 320), problems)
+    unit = max(size_wh[0] / _DISPLAY_WH[0], size_wh[1] / _DISPLAY_WH[1])
+    path = PurePath(finding.image)
+    folder = _clean(str(path.parent))
+    return Card(
+        number=number,
+        finding=finding,
+        name=_clean(path.name) or "unnamed picture",
+        folder="" if folder == "." else folder,
+        rank=compute_rank(finding),
+        size_wh=size_wh,
+        unit=unit,
+        photo=photo,
+        masks=_build_mask_layer(finding, out_dir, side, problems),
+        heat=_build_heat_layer(finding, out_dir, min(side, 256), problems),
+        reference=reference,
+        frames=_build_frames(finding, size_wh, unit),
+        reasoning=_clean(finding.reasoning),
+        raw_text=_clean(finding.raw_text),
+        problems=tuple(problems),
+    )
+
+
+def _build_frames(finding: Finding, size_wh: tuple[int, int], unit: float) -> tuple[Frame, ...]:
+    frames = []
+    for index, defect in enumerate(finding.defects):
+        left, right = sorted(min(max(side, 0.0), size_wh[0]) for side in defect.box_xyxy[0::2])
+        top, bottom = sorted(min(max(side, 0.0), size_wh[1]) for side in defect.box_xyxy[1::2])
+        tag_top = top - 20 * unit if top >= 20 * unit else min(bottom, size_wh[1] - 20 * unit)
+        frames.append(
+            Frame(
+                number=index + 1,
+                colour="#{:02x}{:02x}{:02x}".format(*DEFECT_COLOURS[index % len(DEFECT_COLOURS)]),
+                label=_clean(defect.label) or "defect",
+                description=_clean(defect.description),
+                confidence=defect.confidence,
+                box_xywh=(left, top, right - left, bottom - top),
+                tag_xy=(min(left, size_wh[0] - 20 * unit), max(0.0, tag_top)),
+            )
+        )
+    return tuple(frames)
+
+
+def _load_photo(
+    name: str, roots: Sequence[Path], side: int, problems: list[str]
+) -> tuple[str, tuple[int, int] | None]:
+    """A JPEG data URI and the full size in pixels; a picture that cannot be read is a problem."""
+    try:
+        candidates = [root / name for root in roots]
+        picture = load_image(next((path for path in candidates if path.exists()), Path(name)))
+    except (InputError, OSError, ValueError) as error:
+        problems.append(_clean(f"The picture cannot be shown: {error}"))
+        return "", None
+    small = picture.copy()
+    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
+    return _encode_jpeg(small, JPEG_QUALITY), picture.size
+
+
+def _build_mask_layer(finding: Finding, out_dir: Path, side: int, problems: list[str]) -> str:
+    """All masks of a finding as one transparent PNG, each in the colour of its box."""
+    layer: np.ndarray | None = None
+    for index, defect in enumerate(finding.defects):
+        if defect.mask is None:
+            continue
+        levels = _load_gray(out_dir, defect.mask, side, problems)
+        if levels is None:
+            continue
+        if layer is None:
+            layer = np.zeros((*levels.shape, 4), np.uint8)
+        if levels.shape != layer.shape[:2]:
+            levels = cv2.resize(levels, layer.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        inside = levels > 0
+        rim = inside & ~cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+        colour = DEFECT_COLOURS[index % len(DEFECT_COLOURS)]
+        layer[inside] = (*colour, _MASK_ALPHA)
+        layer[rim] = (*colour, 255)
+    if layer is None:
+        return ""
+    return _encode_png(Image.fromarray(layer))
+
+
+def _build_heat_layer(finding: Finding, out_dir: Path, side: int, problems: list[str]) -> str:
+    if finding.anomaly_map is None:
+        return ""
+    levels = _load_gray(out_dir, finding.anomaly_map, side, problems, smooth=True)
+    return "" if levels is None else _encode_jpeg(colour_map(levels), JPEG_QUALITY)
+
+
+def _load_gray(
+    out_dir: Path, name: str, side: int, problems: list[str], *, smooth: bool = False
+) -> np.ndarray | None:
+    """A gray picture of the run folder as uint8 (h, w), at most `side` pixels on a side."""
+    try:
+        with Image.open(out_dir / name) as file:
+            picture = file.convert("L")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        problems.append(_clean(f"{name} cannot be shown: {error}"))
+        return None
+    if not smooth:
+        # Any part of a mask counts, so that a hairline crack is still seen in the small picture.
+        picture = picture.point([0] + [255] * 255)
+    if max(picture.size) > side:
+        scale = side / max(picture.size)
+        size_wh = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        picture = picture.resize(size_wh, Image.Resampling.BOX)
+    levels = np.asarray(picture)
+    return levels if smooth else np.where(levels >= min(128, max(1, int(levels.max()))), levels, 0)
+
+
+def _encode_jpeg(picture: Image.Image, quality: int) -> str:
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "JPEG", quality=quality, optimize=True)
+    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _encode_png(picture: Image.Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def _clean(text: str) -> str:
+    """Text a page can hold: control characters and lone surrogates become visible signs."""
+    cut = text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]} [cut after {_TEXT_LIMIT}]"
+    return "".join(
+        sign
+        if sign in "\n\t" or unicodedata.category(sign) not in {"Cc", "Cs"}
+        else chr(0x2400 + ord(sign))
+        if ord(sign) < 0x20
+        else "\ufffd"
+        for sign in cut
+    )
