@@ -164,7 +164,9 @@ def cut_foreground(
     cv2.setRNGSeed(_SEED)
     labels = trimap.copy()
     models = np.zeros((2, 1, 65), dtype=np.float64)
-    cv2.grabCut(colours, labels, None, models[0], models[1], _ITERATIONS, cv2.GC_INIT_WITH_MASK)
+    cv2.grabCut(
+        colours, labels, (0, 0, 0, 0), models[0], models[1], _ITERATIONS, cv2.GC_INIT_WITH_MASK
+    )
     cut: NDArray[np.bool_] = (labels == cv2.GC_FGD) | (labels == cv2.GC_PR_FGD)
     return cut
 

@@ -39,17 +39,19 @@ class Sam2Masker:
         transformers is missing, the weights cannot be read, or they are not a whole SAM 2.
         """
         try:
-            from transformers import Sam2Model
-        except ImportError as error:
+            import transformers
+
+            sam2_model: Any = transformers.Sam2Model
+        except (ImportError, AttributeError) as error:
             raise InputError(
                 f"SAM 2 masks need torch and transformers >= 4.56 ({error}): install them, "
                 "or use the masker 'auto'"
             ) from error
         try:
-            loaded, report = Sam2Model.from_pretrained(
+            loaded, report = sam2_model.from_pretrained(
                 model, use_safetensors=True, output_loading_info=True
             )
-        except (OSError, ValueError, RuntimeError) as error:
+        except (ImportError, OSError, ValueError, RuntimeError) as error:
             raise InputError(
                 f"cannot load SAM 2 from {model!r} ({error}): give a folder with config.json and "
                 "model.safetensors, or a hub id such as facebook/sam2.1-hiera-tiny"
@@ -123,5 +125,5 @@ def normalise_picture(image: Image.Image, side: int) -> NDArray[np.float32]:
     """RGB squeezed to `side` x `side`, ImageNet mean and deviation: float32 (1, 3, side, side)."""
     resized = image.convert("RGB").resize((side, side), Image.Resampling.BILINEAR)
     colours = np.asarray(resized, dtype=np.float32) / 255
-    normal = (colours - np.float32(IMAGENET_MEAN)) / np.float32(IMAGENET_STD)
+    normal = (colours - np.array(IMAGENET_MEAN, np.float32)) / np.array(IMAGENET_STD, np.float32)
     return np.ascontiguousarray(normal.transpose(2, 0, 1)[None])
