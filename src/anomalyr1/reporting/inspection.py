@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import io
 import math
 import os
 import statistics
@@ -20,13 +19,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 
-import cv2
 import jinja2
-import numpy as np
-from PIL import Image
 
-from anomalyr1.images import load_image
-from anomalyr1.reporting.overlays import DEFECT_COLOURS, colour_map
+from anomalyr1.reporting.layers import build_heat_layer, build_mask_layer, build_photo
+from anomalyr1.reporting.overlays import DEFECT_COLOURS
 from anomalyr1.types import Finding, InputError
 
 MAX_CARDS = 10_000
@@ -36,15 +32,17 @@ THUMBNAIL_SIDES = ((500, 640), (2_000, 400), (MAX_CARDS, 200))
 """Longest side in pixels of the pictures in a report, by the number of findings up to which it
 holds: the file stays below some 150 MB."""
 
-JPEG_QUALITY = 80
-_MASK_ALPHA = 120
 _DISPLAY_WH = (340, 255)
 _TEXT_LIMIT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A defect as drawn and listed. `box_xywh` is in pixels of the original picture."""
+    """A defect as drawn and listed. `box_xywh` is in pixels of the original picture.
+
+    Its number stands at `tag_xy` (original pixels), moved by `tag_dy` display pixels: the page can
+    then keep the number's size when it enlarges the picture.
+    """
 
     number: int
     colour: str
@@ -53,6 +51,7 @@ class Frame:
     confidence: float | None
     box_xywh: tuple[float, float, float, float]
     tag_xy: tuple[float, float]
+    tag_dy: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +206,8 @@ def _build_cards(
 def _build_card(
     number: int, finding: Finding, out_dir: Path, roots: Sequence[Path], side: int
 ) -> Card:
-    problems = [] if finding.error is None else [_clean(finding.error)]
-    photo, photo_wh = _load_photo(finding.image, roots, side, problems)
+    problems = [] if finding.error is None else [finding.error]
+    photo, photo_wh = build_photo(finding.image, roots, side, problems)
     size_wh = finding.image_size_wh or photo_wh or _DISPLAY_WH
     if photo_wh is not None and photo_wh != size_wh:
         problems.append(
@@ -217,7 +216,7 @@ def _build_card(
         )
     reference = ""
     if finding.reference is not None:
-        reference, _ = _load_photo(finding.reference, roots, min(side, 320), problems)
+        reference, _ = build_photo(finding.reference, roots, min(side, 320), problems)
     unit = max(size_wh[0] / _DISPLAY_WH[0], size_wh[1] / _DISPLAY_WH[1])
     path = PurePath(finding.image)
     folder = _clean(str(path.parent))
@@ -230,13 +229,13 @@ def _build_card(
         size_wh=size_wh,
         unit=unit,
         photo=photo,
-        masks=_build_mask_layer(finding, out_dir, side, problems),
-        heat=_build_heat_layer(finding, out_dir, min(side, 256), problems),
+        masks=build_mask_layer(finding, out_dir, size_wh, side, problems),
+        heat=build_heat_layer(finding, out_dir, size_wh, min(side, 256), problems),
         reference=reference,
         frames=_build_frames(finding, size_wh, unit),
         reasoning=_clean(finding.reasoning),
         raw_text=_clean(finding.raw_text),
-        problems=tuple(problems),
+        problems=tuple(_clean(problem) for problem in problems),
     )
 
 
@@ -245,7 +244,8 @@ def _build_frames(finding: Finding, size_wh: tuple[int, int], unit: float) -> tu
     for index, defect in enumerate(finding.defects):
         left, right = sorted(min(max(side, 0.0), size_wh[0]) for side in defect.box_xyxy[0::2])
         top, bottom = sorted(min(max(side, 0.0), size_wh[1]) for side in defect.box_xyxy[1::2])
-        tag_top = top - 20 * unit if top >= 20 * unit else min(bottom, size_wh[1] - 20 * unit)
+        above = top >= 20 * unit
+        anchor_y = top if above else min(bottom, size_wh[1] - 20 * unit)
         frames.append(
             Frame(
                 number=index + 1,
@@ -254,88 +254,11 @@ def _build_frames(finding: Finding, size_wh: tuple[int, int], unit: float) -> tu
                 description=_clean(defect.description),
                 confidence=defect.confidence,
                 box_xywh=(left, top, right - left, bottom - top),
-                tag_xy=(min(left, size_wh[0] - 20 * unit), max(0.0, tag_top)),
+                tag_xy=(max(0.0, min(left, size_wh[0] - 20 * unit)), max(0.0, anchor_y)),
+                tag_dy=-20 if above else 2,
             )
         )
     return tuple(frames)
-
-
-def _load_photo(
-    name: str, roots: Sequence[Path], side: int, problems: list[str]
-) -> tuple[str, tuple[int, int] | None]:
-    """A JPEG data URI and the full size in pixels; a picture that cannot be read is a problem."""
-    try:
-        candidates = [root / name for root in roots]
-        picture = load_image(next((path for path in candidates if path.exists()), Path(name)))
-    except (InputError, OSError, ValueError) as error:
-        problems.append(_clean(f"The picture cannot be shown: {error}"))
-        return "", None
-    small = picture.copy()
-    small.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=2.0)
-    return _encode_jpeg(small, JPEG_QUALITY), picture.size
-
-
-def _build_mask_layer(finding: Finding, out_dir: Path, side: int, problems: list[str]) -> str:
-    """All masks of a finding as one transparent PNG, each in the colour of its box."""
-    layer: np.ndarray | None = None
-    for index, defect in enumerate(finding.defects):
-        if defect.mask is None:
-            continue
-        levels = _load_gray(out_dir, defect.mask, side, problems)
-        if levels is None:
-            continue
-        if layer is None:
-            layer = np.zeros((*levels.shape, 4), np.uint8)
-        if levels.shape != layer.shape[:2]:
-            levels = cv2.resize(levels, layer.shape[1::-1], interpolation=cv2.INTER_NEAREST)
-        inside = levels > 0
-        rim = inside & ~cv2.erode(inside.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-        colour = DEFECT_COLOURS[index % len(DEFECT_COLOURS)]
-        layer[inside] = (*colour, _MASK_ALPHA)
-        layer[rim] = (*colour, 255)
-    if layer is None:
-        return ""
-    return _encode_png(Image.fromarray(layer))
-
-
-def _build_heat_layer(finding: Finding, out_dir: Path, side: int, problems: list[str]) -> str:
-    if finding.anomaly_map is None:
-        return ""
-    levels = _load_gray(out_dir, finding.anomaly_map, side, problems, smooth=True)
-    return "" if levels is None else _encode_jpeg(colour_map(levels), JPEG_QUALITY)
-
-
-def _load_gray(
-    out_dir: Path, name: str, side: int, problems: list[str], *, smooth: bool = False
-) -> np.ndarray | None:
-    """A gray picture of the run folder as uint8 (h, w), at most `side` pixels on a side."""
-    try:
-        with Image.open(out_dir / name) as file:
-            picture = file.convert("L")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        problems.append(_clean(f"{name} cannot be shown: {error}"))
-        return None
-    if not smooth:
-        # Any part of a mask counts, so that a hairline crack is still seen in the small picture.
-        picture = picture.point([0] + [255] * 255)
-    if max(picture.size) > side:
-        scale = side / max(picture.size)
-        size_wh = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        picture = picture.resize(size_wh, Image.Resampling.BOX)
-    levels = np.asarray(picture)
-    return levels if smooth else np.where(levels >= min(128, max(1, int(levels.max()))), levels, 0)
-
-
-def _encode_jpeg(picture: Image.Image, quality: int) -> str:
-    buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, "JPEG", quality=quality, optimize=True)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def _encode_png(picture: Image.Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _clean(text: str) -> str:
