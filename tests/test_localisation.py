@@ -149,7 +149,7 @@ def test_mask_iou_of_hand_drawn_masks(predicted, iou):
 
 
 def test_mask_iou_refuses_other_sizes_and_an_empty_truth():
-    with pytest.raises(InputError, match="4x4.*5x5"):
+    with pytest.raises(InputError, match=r"4x4.*5x5"):
         compute_mask_iou(np.ones((4, 4), dtype=bool), make_mask((1, 1, 3, 3)))
     with pytest.raises(InputError, match="no defect pixel"):
         compute_mask_iou(make_mask((1, 1, 3, 3)), make_mask())

@@ -186,7 +186,8 @@ def _load_truth(record: Record, finding: Finding | None) -> NDArray[np.bool_]:
 
 def _coarsen(counts: PixelCounts) -> PixelCounts:
     def shrink(histogram: NDArray[np.float64]) -> NDArray[np.float64]:
-        return histogram.reshape(COARSE_BINS, NUM_BINS // COARSE_BINS).sum(axis=1)
+        groups = histogram.reshape(COARSE_BINS, NUM_BINS // COARSE_BINS)
+        return np.asarray(groups.sum(axis=1), dtype=np.float64)
 
     return PixelCounts(
         shrink(counts.normal), shrink(counts.defect), shrink(counts.overlap), counts.num_regions

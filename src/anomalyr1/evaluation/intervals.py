@@ -149,7 +149,9 @@ def auroc_of_histograms(positives: Floats, negatives: Floats) -> Floats:
 def divide(numerators: Floats, denominators: Floats) -> Floats:
     """Elementwise quotient of equal shapes, NaN where the denominator is 0."""
     above, below = np.asarray(numerators, np.float64), np.asarray(denominators, np.float64)
-    return np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
+    quotients = np.full(above.shape, np.nan)
+    np.divide(above, below, out=quotients, where=below > 0)
+    return quotients
 
 
 def _tie_groups(scores: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp]]:

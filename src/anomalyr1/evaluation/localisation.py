@@ -184,7 +184,8 @@ def _fit_map(anomaly_map: NDArray[np.floating], shape: tuple[int, ...]) -> Float
         )
     if values.shape != shape:
         height, width = shape
-        values = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+        resized = cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR)
+        values = np.asarray(resized, dtype=np.float32)
     return np.clip(values.astype(np.float64), 0.0, 1.0)
 
 
