@@ -30,7 +30,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 # A closed list because Pillow would hand an EPS upload to Ghostscript, and more parsers mean more
 # ways in for a hostile file.
-_FORMATS = ("PNG", "JPEG", "MPO", "BMP", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
+_FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
 _ORIENTATION_TAG = 0x0112
 _CONVERT = "save it again as an 8-bit RGB PNG or JPEG"
 _warning_filters = threading.Lock()

@@ -100,7 +100,8 @@ def grey_to_uint8(values: NDArray[np.generic], shown: str) -> NDArray[np.uint8]:
         narrow: NDArray[np.uint8] = table[values.astype(np.uint16, copy=False)]
         return narrow
     scaled = values.astype(np.float32)
-    scaled *= np.float32(255.0 / top)
+    scaled /= np.float32(top)
+    scaled *= np.float32(255)
     return np.rint(scaled, out=scaled).clip(0, 255).astype(np.uint8)
 
 

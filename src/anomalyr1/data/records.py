@@ -9,26 +9,17 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
-import math
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, get_args
 
-from rich.console import Console
-from rich.progress import track
-
-from anomalyr1.images import check_image, load_mask, write_bytes_atomic
-from anomalyr1.types import Box, InputError, Label, Question, Record, Region
+from anomalyr1.data.record_checks import find_problems
+from anomalyr1.images import write_bytes_atomic
+from anomalyr1.types import InputError, Label, Question, Record, Region
 
 MAX_PROBLEMS = 20
-PROGRESS_FROM = 200
 _LABELS: tuple[str, ...] = get_args(Label)
-_THREADS = min(8, os.cpu_count() or 1)
-
-ImageState = tuple[int, int] | str
-"""The upright (width, height) of a picture that is whole, or what is wrong with it."""
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
@@ -46,7 +37,7 @@ def load_records(path: str | Path, *, validate: bool = True) -> list[Record]:
     Raises one InputError that lists up to `MAX_PROBLEMS` problems, each with file, line number
     and record id, and the number of further ones. Malformed lines and repeated ids are always
     found; `validate` also opens every picture and mask (see `validate_record`), in threads, with a
-    progress bar on stderr from `PROGRESS_FROM` records on.
+    progress bar on stderr for more than 200 records.
     """
     path = Path(path)
     records: list[Record] = []
@@ -72,7 +63,7 @@ def load_records(path: str | Path, *, validate: bool = True) -> list[Record]:
         raise InputError(f"{path}: holds no records; write one JSON object a line")
     if validate:
         for number, record, found in zip(
-            line_numbers, records, _find_all_problems(records), strict=True
+            line_numbers, records, find_problems(records), strict=True
         ):
             problems.extend((number, f"record {record.record_id}: {text}") for text in found)
     if problems:
@@ -90,7 +81,7 @@ def validate_record(record: Record) -> None:
     question's answer not among its options. Pictures are checked by `images.check_image`, which
     finds cut-off files without a full decode; masks are read in full.
     """
-    problems = _find_all_problems([record])[0]
+    problems = find_problems([record])[0]
     if problems:
         raise InputError(_summary([f"record {record.record_id}: {text}" for text in problems]))
 
@@ -248,103 +239,6 @@ def _parse_line(line: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise InputError(f"is a JSON {type(data).__name__}; write one JSON object a line")
     return data
-
-
-def _find_all_problems(records: Sequence[Record]) -> list[list[str]]:
-    """Return each record's problems, in order; every picture is opened once however often used."""
-    paths = list(
-        dict.fromkeys(
-            path for record in records for path in (record.image_path, *record.reference_paths)
-        )
-    )
-    masked = [record for record in records if record.mask_path is not None]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        steps = track(
-            pool.map(_check_picture, paths),
-            description="checking pictures",
-            total=len(paths),
-            console=Console(stderr=True),
-            disable=len(records) <= PROGRESS_FROM,
-            transient=True,
-        )
-        states = dict(zip(paths, steps, strict=True))
-        mask_problems = pool.map(lambda item: _find_mask_problems(item, states), masked)
-        by_record = {id(record): found for record, found in zip(masked, mask_problems, strict=True)}
-    return [_find_problems(record, states) + by_record.get(id(record), []) for record in records]
-
-
-def _check_picture(path: Path) -> ImageState:
-    try:
-        return check_image(path)
-    except InputError as error:
-        return str(error)
-
-
-def _find_problems(record: Record, states: Mapping[Path, ImageState]) -> list[str]:
-    state = states[record.image_path]
-    size_wh = state if isinstance(state, tuple) else None
-    problems = [] if isinstance(state, tuple) else [f"picture {state}"]
-    for path in record.reference_paths:
-        state = states[path]
-        if isinstance(state, str):
-            problems.append(f"reference {state}")
-        if path == record.image_path:
-            problems.append(f"{path} is its own reference; name another normal picture")
-    if record.label is None and record.mask_path is not None:
-        problems.append("has a mask but no label; set label to normal or anomalous")
-    if record.label is None and record.regions:
-        problems.append("has regions but no label; set label to anomalous")
-    if record.label == "normal" and record.regions:
-        problems.append("is normal but has regions; remove them or set label to anomalous")
-    for index, region in enumerate(record.regions):
-        fault = _find_box_fault(region.box_xyxy, size_wh)
-        if fault:
-            problems.append(f"regions[{index}] {fault}")
-        if region.confidence is not None and not 0.0 <= region.confidence <= 1.0:
-            problems.append(f"regions[{index}] has confidence {region.confidence}, not in 0..1")
-    return problems + _find_question_problems(record.question)
-
-
-def _find_question_problems(question: Question | None) -> list[str]:
-    if question is None:
-        return []
-    problems = [
-        f"question option {letter!r} is not one capital letter"
-        for letter in question.options
-        if not (len(letter) == 1 and "A" <= letter <= "Z")
-    ]
-    if question.answer is not None and question.answer not in question.options:
-        letters = ", ".join(question.options) or "none"
-        problems.append(f"question answer {question.answer!r} is not among the options ({letters})")
-    return problems
-
-
-def _find_box_fault(box_xyxy: Box, size_wh: tuple[int, int] | None) -> str:
-    x1, y1, x2, y2 = box_xyxy
-    shown = "box (" + ", ".join(f"{side:g}" for side in box_xyxy) + ")"
-    if not all(map(math.isfinite, box_xyxy)):
-        return f"{shown} is not finite"
-    if x1 >= x2 or y1 >= y2:
-        return f"{shown} has no area; write x1, y1, x2, y2 with x1 < x2 and y1 < y2"
-    if size_wh is not None and not (x1 >= 0 and y1 >= 0 and x2 <= size_wh[0] and y2 <= size_wh[1]):
-        return f"{shown} reaches outside the {size_wh[0]}x{size_wh[1]} picture"
-    return ""
-
-
-def _find_mask_problems(record: Record, states: Mapping[Path, ImageState]) -> list[str]:
-    state = states[record.image_path]
-    if record.mask_path is None:
-        return []
-    try:
-        if isinstance(state, str):  # no size to compare with, but the mask may be at fault too
-            check_image(record.mask_path)
-            return []
-        mask = load_mask(record.mask_path, state, image_name=record.image_path.name)
-    except InputError as error:
-        return [str(error)]
-    if record.label == "normal" and mask.any():
-        return [f"is normal but its mask {record.mask_path} is not blank"]
-    return []
 
 
 def _summary(problems: Sequence[str]) -> str:
