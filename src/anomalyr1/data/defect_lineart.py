@@ -42,7 +42,7 @@ class LineArt:
 
 def read_lineart(canvas: Canvas) -> LineArt | None:
     """The traces of a picture that is nearly all black and white, None for any other picture."""
-    grey = canvas.picture.mean(axis=2)
+    grey = cv2.cvtColor(canvas.picture, cv2.COLOR_RGB2GRAY)
     dark, light = grey < 45, grey > 210
     if float((dark | light).mean()) < 0.88 or min(float(dark.mean()), float(light.mean())) < 0.03:
         return None
@@ -100,9 +100,12 @@ def _bridge(canvas: Canvas, region: Mask, depth: Floats) -> Floats | None:
     margin = max(int(0.03 * side), 3)
     inner = np.zeros_like(ridge)
     inner[margin:-margin, margin:-margin] = True
-    centre = pick_pixel(ridge & (depth < 0.035 * side) & inner & canvas.part, rng)
-    if centre is None:
+    ridge &= inner & canvas.part
+    if not ridge.any():
         return None
+    narrow = max(0.035 * side, float(np.percentile(depth[ridge], 30)))
+    centre = pick_pixel(ridge & (depth <= narrow), rng)
+    assert centre is not None
     x, y = int(centre[0]), int(centre[1])
     half = float(depth[y, x])
     reach = int(3 * half) + 4

@@ -30,11 +30,14 @@ def place_on(canvas: Canvas) -> tuple[float, float]:
     return place
 
 
-def held_to_part(canvas: Canvas, alpha: Floats) -> Floats:
-    """`alpha` held to the part, with an edge as soft as the picture."""
+def held_to_part(canvas: Canvas, alpha: Floats, grow_px: int = 0) -> Floats:
+    """`alpha` held to the part grown by `grow_px`, with an edge as soft as the picture."""
     if canvas.part.all():
         return alpha
-    return alpha * cv2.GaussianBlur(canvas.part.astype(np.float32), (0, 0), canvas.feather)
+    part = canvas.part.astype(np.float32)
+    if grow_px:
+        part = cv2.dilate(part, np.ones((2 * grow_px + 1, 2 * grow_px + 1), np.uint8))
+    return alpha * cv2.GaussianBlur(part, (0, 0), canvas.feather)
 
 
 def random_sign(canvas: Canvas, dark: float = 0.5) -> float:
@@ -87,7 +90,7 @@ def ground_below(canvas: Canvas, alpha: Floats) -> tuple[Window, Floats] | None:
         return None
     source: Mask = alpha < 0.01
     if not canvas.part.all():
-        outside = cv2.erode((~canvas.part).astype(np.uint8), np.ones((3, 3), np.uint8)) > 0
+        outside = cv2.erode((~canvas.part).astype(np.uint8), np.ones((7, 7), np.uint8)) > 0
         if outside.sum() > 20:
             source = outside
             if not source[window].any():

@@ -55,10 +55,11 @@ def open_canvas(
     picture = image.astype(np.float32)
     residual = picture - cv2.GaussianBlur(picture, (0, 0), 1.2)
     coarse = picture[::2, ::2] - cv2.GaussianBlur(picture[::2, ::2], (0, 0), 1.2)
-    grain = float(np.abs(residual).mean())
+    grain = float(np.abs(residual[::2, ::2]).mean())
     sharpness = grain / (float(np.abs(coarse).mean()) + 0.05)
     limit = 4.0 * grain + 1.0
-    spread = image.max(axis=2).astype(np.int16) - image.min(axis=2)
+    red, green, blue = cv2.split(image)
+    spread = cv2.max(cv2.absdiff(red, green), cv2.absdiff(green, blue))
     amplitude = 16.0 * (120.0 / 16.0) ** severity * float(np.exp(rng.uniform(-0.2, 0.2)))
     return Canvas(
         picture=picture,
@@ -81,8 +82,8 @@ def smooth_noise(shape: tuple[int, int], cell: float, rng: np.random.Generator) 
     grid = (int(width / cell) + 3, int(height / cell) + 3)
     coarse = rng.standard_normal(grid[::-1]).astype(np.float32)
     padded = (max(int(grid[0] * cell), width), max(int(grid[1] * cell), height))
-    fine: Floats = cv2.resize(coarse, padded, interpolation=cv2.INTER_CUBIC)[:height, :width]
-    return (fine * 1.35).astype(np.float32)
+    fine = cv2.resize(coarse, padded, interpolation=cv2.INTER_CUBIC)[:height, :width]
+    return np.asarray(fine * 1.35, np.float32)
 
 
 def pick_pixel(mask: Mask, rng: np.random.Generator) -> tuple[float, float] | None:
@@ -125,6 +126,9 @@ def blob(
     half = int(radius * stretch * (1.15 + 2.2 * roughness) * 1.25 + 2 * softness_px) + 3
     left, top = max(int(centre[0]) - half, 0), max(int(centre[1]) - half, 0)
     right, bottom = min(int(centre[0]) + half + 1, width), min(int(centre[1]) + half + 1, height)
+    alpha = np.zeros((height, width), np.float32)
+    if bottom <= top or right <= left:
+        return alpha
     y, x = np.mgrid[top:bottom, left:right].astype(np.float32)
     along = (x - centre[0]) * np.cos(theta) + (y - centre[1]) * np.sin(theta)
     across = (y - centre[1]) * np.cos(theta) - (x - centre[0]) * np.sin(theta)
@@ -136,7 +140,6 @@ def blob(
         noise += 0.2 * smooth_noise(shape, 0.1 * radius, rng)
     inside = (1.0 - distance - roughness * noise) * radius / stretch
     ramp = np.clip(0.5 + inside / max(softness_px, 0.8), 0.0, 1.0)
-    alpha = np.zeros((height, width), np.float32)
     alpha[top:bottom, left:right] = ramp * ramp * (3.0 - 2.0 * ramp)
     return alpha
 
@@ -154,7 +157,7 @@ def curve(
     turns = angle + bend * np.linspace(-0.5, 0.5, steps) + np.cumsum(rng.normal(0, wiggle, steps))
     moves = np.stack([np.cos(turns), np.sin(turns)], axis=1) * (length / steps)
     points = np.cumsum(moves, axis=0)
-    return (points - points[steps // 2] + np.asarray(middle)).astype(np.float32)
+    return np.asarray(points - points[steps // 2] + np.asarray(middle), np.float32)
 
 
 def stroke(shape: tuple[int, int], points: Floats, widths_px: Floats, opacities: Floats) -> Floats:
@@ -242,8 +245,8 @@ def fill_from(picture: Floats, source: Mask, window: Window) -> Floats:
     top = np.zeros_like(values)
     below = np.full(weights.shape, 1e-6, np.float32)
     for sigma, share in ((1.5, 1.0), (5.0, 0.05), (20.0, 0.002)):
-        top += share * cv2.GaussianBlur(values, (0, 0), sigma)
-        below += share * cv2.GaussianBlur(weights, (0, 0), sigma)
+        top = top + share * cv2.GaussianBlur(values, (0, 0), sigma)
+        below = below + share * cv2.GaussianBlur(weights, (0, 0), sigma)
     smooth = (top / below[..., None]).astype(np.float32)
     if factor == 1.0:
         return smooth

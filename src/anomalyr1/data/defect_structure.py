@@ -22,6 +22,7 @@ from anomalyr1.data.defect_marks import (
 from anomalyr1.data.defect_shapes import (
     Canvas,
     Floats,
+    Window,
     blob,
     cover,
     curve,
@@ -45,7 +46,7 @@ def missing_part(canvas: Canvas) -> Floats | None:
     rough = 0.04 if boxy else float(rng.uniform(0.04, 0.2))
     place = place_on(canvas)
     alpha = blob(canvas, place, area, 2.5, rough, 0.8 + canvas.feather, None, boxy)
-    alpha = held_to_part(canvas, alpha)
+    alpha = held_to_part(canvas, alpha, 2)
     ground = ground_below(canvas, alpha)
     if ground is None:
         return None
@@ -65,13 +66,22 @@ def missing_part(canvas: Canvas) -> Floats | None:
     return picture
 
 
+def _elsewhere(canvas: Canvas, window: Window) -> tuple[Window, Floats]:
+    rows, columns = canvas.part[window].shape
+    top = int(canvas.rng.integers(0, canvas.part.shape[0] - rows + 1))
+    left = int(canvas.rng.integers(0, canvas.part.shape[1] - columns + 1))
+    piece = canvas.picture[top : top + rows, left : left + columns]
+    level = canvas.picture[window].mean(axis=(0, 1)) - piece.mean(axis=(0, 1))
+    return window, (piece + level).astype(np.float32)
+
+
 def misplaced_part(canvas: Canvas) -> Floats | None:
     """A piece cut out, turned and laid down near by; its old place is filled in."""
     rng, picture = canvas.rng, canvas.picture.copy()
     area, (x, y) = canvas.area_px(0.003, 0.05), place_on(canvas)
     boxy = bool(rng.random() < 0.5)
     alpha = blob(canvas, (x, y), area, 2.5, 0.04, 0.8 + canvas.feather, None, boxy)
-    alpha = held_to_part(canvas, alpha)
+    alpha = held_to_part(canvas, alpha, 1)
     size = float(np.sqrt(area))
     turn = float(rng.choice([rng.uniform(-25, 25), rng.uniform(30, 150)]))
     away = size * rng.uniform(0.15, 1.6)
@@ -84,8 +94,13 @@ def misplaced_part(canvas: Canvas) -> Floats | None:
     ground = ground_below(canvas, alpha)
     if window is None or ground is None:
         return None
-    cover(picture, alpha, *ground)
-    if rng.random() < 0.6:
+    full = bool(canvas.part.all())
+    if full and rng.random() < 0.6:
+        # the gap shows more of the same surface, not always its blurred colour
+        cover(picture, alpha, *_elsewhere(canvas, ground[0]))
+    else:
+        cover(picture, alpha, *ground)
+    if full or rng.random() < 0.6:
         shadow = soften(shifted(target, 2 * canvas.scale, 2 * canvas.scale), 1.5 * canvas.scale)
         shade(picture, -np.clip(shadow - target, 0, 1), 0.8 * canvas.amplitude)
     matrix[:, 2] -= [window[1].start, window[0].start]
@@ -93,7 +108,7 @@ def misplaced_part(canvas: Canvas) -> Floats | None:
     piece = cv2.warpAffine(
         canvas.picture, matrix, (columns, rows), borderMode=cv2.BORDER_REFLECT
     ).astype(np.float32)
-    piece += rng.uniform(-0.15, 0.15) * canvas.amplitude
+    piece += random_sign(canvas) * (rng.uniform(0.05, 0.25) * canvas.amplitude + 3 * full)
     cover(picture, target, window, piece)
     return picture
 
@@ -101,7 +116,7 @@ def misplaced_part(canvas: Canvas) -> Floats | None:
 def bent(canvas: Canvas) -> Floats | None:
     """A smooth local warp with the fold of light and dark that a bend throws."""
     rng, picture = canvas.rng, canvas.picture.copy()
-    area = canvas.area_px(0.012, 0.1)
+    area = canvas.area_px(0.01, 0.055)
     radius = float(np.sqrt(area / np.pi))
     centre = place_on(canvas)
     if not canvas.part.all():
@@ -143,7 +158,7 @@ def chipped_edge(canvas: Canvas) -> Floats | None:
         return None
     area = canvas.area_px(0.002, 0.06)
     alpha = blob(canvas, centre, area, 2.2, float(rng.uniform(0.1, 0.28)), 0.8 + canvas.feather)
-    alpha = held_to_part(canvas, alpha)
+    alpha = held_to_part(canvas, alpha, 2)
     ground = ground_below(canvas, alpha)
     if ground is None:
         return None
@@ -186,7 +201,7 @@ def thread_pull(canvas: Canvas) -> Floats:
     # the weave makes a thread go over and under
     beat = 0.75 + 0.25 * smooth_noise(alpha.shape, 2.5 * max(canvas.scale, 0.7), rng)
     shade(picture, sign * np.clip(alpha * beat, 0, 1), canvas.amplitude)
-    add_lip(canvas, picture, alpha, -np.sin(angle) * width, np.cos(angle) * width, -sign * 0.6)
+    add_lip(canvas, picture, alpha, -np.sin(angle) * width, np.cos(angle) * width, -sign * 0.35)
     if rng.random() < 0.35:
         radius = rng.uniform(3, 8) * canvas.scale
         loop = curve((0, 0), 0, 2 * np.pi * radius, rng.uniform(4, 6.5), 0.03, rng)
@@ -303,6 +318,10 @@ def misprint(canvas: Canvas) -> Floats | None:
     if window is None:
         return None
     area_before = canvas.picture[window]
+    if float(cv2.GaussianBlur(area_before, (0, 0), 1.5).std(axis=(0, 1)).mean()) < 12.0:
+        # nothing is printed here that could be spoilt
+        _printed(canvas, picture)
+        return picture
     if style < 0.6:
         moves = np.array([[1, 0, reach * np.cos(turn)], [0, 1, reach * np.sin(turn)]])
         ghost = cv2.warpAffine(

@@ -99,9 +99,10 @@ def hole(canvas: Canvas) -> Floats:
 def dent(canvas: Canvas) -> Floats:
     """A smooth hollow or bump: a bright and a dark side across one light direction."""
     rng, picture = canvas.rng, canvas.picture.copy()
-    area = canvas.area_px(0.003, 0.06)
+    area = canvas.area_px(0.002, 0.035)
     radius = float(np.sqrt(area / np.pi))
     height = blob(canvas, place_on(canvas), area, 2.2, 0.12, 1.6 * radius)
+    height = soften(height, 0.3 * radius + 0.5)
     window = window_of(height, 3)
     if window is None:
         return picture
@@ -176,7 +177,8 @@ def stain(canvas: Canvas) -> Floats:
     alpha = blob(canvas, place_on(canvas), area, 3.0, rng.uniform(0.08, 0.3), float(edge))
     uneven = 1.0 + 0.15 * smooth_noise(alpha.shape, 15 * canvas.scale, rng)
     alpha = np.clip(held_to_part(canvas, alpha) * uneven, 0, 1)
-    shade(picture, random_sign(canvas, 0.75) * alpha, canvas.amplitude * rng.uniform(0.6, 1.0) + 4)
+    amplitude = min(canvas.amplitude * rng.uniform(0.6, 1.0) + 4, 75.0)
+    shade(picture, random_sign(canvas, 0.75) * alpha, amplitude)
     if style > 0.85 and not canvas.monochrome:
         _dye(canvas, picture, alpha, 0.35 * strength)
     return picture
@@ -193,7 +195,7 @@ def discolouration(canvas: Canvas) -> Floats:
     window = window_of(alpha)
     if window is None:
         return picture
-    amplitude = 0.7 * canvas.amplitude + 8
+    amplitude = min(0.7 * canvas.amplitude + 8, 60.0)
     if canvas.monochrome or rng.random() < 0.4:
         shade(picture, random_sign(canvas) * alpha, amplitude)
         return picture

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -78,7 +78,9 @@ def paint_defect(
         return None
     canvas = open_canvas(image, part, rng, severity)
     lineart = defect_lineart.read_lineart(canvas)
-    for _ in range(_ATTEMPTS):
+    for attempt in range(_ATTEMPTS):
+        # a defect that came out too large is tried again a little smaller
+        canvas = replace(canvas, severity=severity * 0.9**attempt)
         if lineart is not None:
             picture = defect_lineart.paint_lineart(canvas, lineart, kind)
         else:
@@ -109,21 +111,24 @@ def _check(image: NDArray[np.uint8], part: NDArray[np.bool_], kind: str, severit
 
 def _finish(image: NDArray[np.uint8], picture: Floats, canvas: Canvas) -> Painted | None:
     if canvas.monochrome:
-        change = (picture - canvas.picture).mean(axis=2, keepdims=True)
+        change = cv2.transform(picture - canvas.picture, np.full((3, 3), 1 / 3, np.float32))
         picture = canvas.picture + change
     result = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
-    mask = _changed(image, result, canvas.scale)
+    red, green, blue = cv2.split(cv2.absdiff(image, result))
+    levels = np.asarray(cv2.max(cv2.max(red, green), blue), np.uint8)
+    mask = _visible(levels, canvas.scale)
     low, high = _AREA_SHARE
     if not max(low * mask.size, 4) <= int(mask.sum()) <= high * mask.size:
         return None
     # what is too faint or too small to be in the mask must not be in the picture either
-    near = cv2.dilate(mask.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(bool)
-    result = np.where(near[..., None], result, image)
+    _, labels = cv2.connectedComponents((levels > 0).astype(np.uint8), connectivity=8)
+    kept = np.zeros(int(labels.max()) + 1, np.bool_)
+    kept[labels[mask]] = True
+    result = np.where(kept[labels][..., None], result, image)
     return Painted(image=result, mask=mask)
 
 
-def _changed(before: NDArray[np.uint8], after: NDArray[np.uint8], scale: float) -> Mask:
-    levels = cv2.absdiff(before, after).max(axis=2)
+def _visible(levels: NDArray[np.uint8], scale: float) -> Mask:
     seen = (levels >= VISIBLE_LEVELS).astype(np.uint8)
     size = 2 * max(round(scale), 1) + 1
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
