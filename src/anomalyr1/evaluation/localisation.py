@@ -82,7 +82,7 @@ def compute_mask_iou(predicted: NDArray[np.bool_] | None, truth: NDArray[np.bool
             f"{_size(truth.shape)}: write masks at the picture's size"
         )
     intersection = np.count_nonzero(predicted & truth)
-    return intersection / np.count_nonzero(predicted | truth)
+    return float(intersection / np.count_nonzero(predicted | truth))
 
 
 def count_pixels(anomaly_map: NDArray[np.floating] | None, mask: NDArray[np.bool_]) -> PixelCounts:
