@@ -59,11 +59,11 @@ def worn_line(canvas: Canvas, points: Floats, width: float, broken: float = 0.0)
 
 
 def line_width(canvas: Canvas, low: float = 1.1, high: float = 3.5) -> float:
-    return max(canvas.between(low, high, 0.4) * max(canvas.scale, 0.5), 1.0)
+    return float(max(canvas.between(low, high, 0.4) * max(canvas.scale, 0.5), 1.0))
 
 
 def line_length(canvas: Canvas, low: float = 0.08, high: float = 0.7) -> float:
-    return min(canvas.between(low, high, 0.35), 1.2) * min(canvas.part.shape)
+    return float(min(canvas.between(low, high, 0.35), 1.2) * min(canvas.part.shape))
 
 
 def shifted(alpha: Floats, x: float, y: float) -> Floats:

@@ -131,14 +131,24 @@ def bent(canvas: Canvas) -> Floats | None:
     reach = min(canvas.between(0.02, 0.09) * min(canvas.part.shape), 0.55 * radius)
     move_x = reach * np.cos(turn) * weight[window]
     move_y = reach * np.sin(turn) * weight[window]
-    picture[window] = warp(canvas.picture, window, move_x, move_y)
+    moved = warp(canvas.picture, window, move_x, move_y)
+    moved_part = np.clip(warp(canvas.part.astype(np.float32), window, move_x, move_y), 0, 1)
+    if not canvas.part.all():
+        # only the part moves: what it leaves shows the background, which stays still
+        left = held_to_part(canvas, (weight > 0.01).astype(np.float32), 1)
+        ground = ground_below(canvas, left)
+        if ground is None:
+            return None
+        cover(picture, left, *ground)
+        layer = cv2.GaussianBlur(moved_part, (0, 0), canvas.feather)[..., None]
+        moved = picture[window] * (1.0 - layer) + moved * layer
+    picture[window] = moved
     grid_y, grid_x = np.mgrid[window]
     distance = (grid_x - centre[0]) * np.cos(turn) + (grid_y - centre[1]) * np.sin(turn)
     wave = np.sin(np.clip(distance / (0.45 * radius), -np.pi, np.pi))
-    moved_part = warp(canvas.part.astype(np.float32), window, move_x, move_y)
     fold = np.zeros(canvas.part.shape, np.float32)
     fold[window] = wave * weight[window] * moved_part
-    strength = canvas.amplitude * float(rng.uniform(0.3, 0.8))
+    strength = min(canvas.amplitude, 90.0) * float(rng.uniform(0.3, 0.8))
     shade(picture, np.clip(fold, -1, 0), strength)
     shade(picture, np.clip(fold, 0, 1), strength)
     return picture
@@ -170,9 +180,9 @@ def chipped_edge(canvas: Canvas) -> Floats | None:
         cover(picture, alpha, window, content)
     else:
         # the break shows the inside of the material: another tone, rough
-        rough = smooth_noise(alpha.shape, 2.5 * canvas.scale + 1, rng)
-        shade(picture, random_sign(canvas, 0.4) * alpha, canvas.amplitude)
-        picture += (alpha * rough)[..., None] * 0.25 * canvas.amplitude
+        rough = smooth_noise(alpha.shape, 5 * canvas.scale + 1, rng)
+        shade(picture, random_sign(canvas, 0.4) * alpha, min(canvas.amplitude, 70.0))
+        picture += (alpha * rough)[..., None] * 0.15 * canvas.amplitude
     turn, reach = float(rng.uniform(0, 2 * np.pi)), 1.5 * max(canvas.scale, 0.7)
     rim = np.clip(shifted(alpha, reach * np.cos(turn), reach * np.sin(turn)) - alpha, 0, 1)
     sign = random_sign(canvas, 0.4)
@@ -269,7 +279,7 @@ def contamination(canvas: Canvas) -> Floats:
     body = soften(alpha, 2.0 * canvas.scale + 0.5)
     relief = shifted(body, float(offset[0]), float(offset[1])) - body
     texture = smooth_noise(shape, rng.uniform(2, 8) * canvas.scale, rng)
-    shading = 1.0 - 0.5 * relief + 0.07 * texture
+    shading = 1.0 - 0.5 * relief + 0.05 * texture
     content = colour * shading[window][..., None] + grain(canvas, window, rng.uniform(0.4, 1.0))
     cover(picture, alpha * float(rng.uniform(0.8, 1.0)), window, content.astype(np.float32))
     return picture
@@ -307,7 +317,9 @@ def misprint(canvas: Canvas) -> Floats | None:
         _printed(canvas, picture)
         return picture
     area = canvas.area_px(0.008, 0.1)
-    detail = np.abs(canvas.residual).mean(axis=2) * canvas.part
+    size = max(int(12 * canvas.scale), 3)
+    inner = cv2.erode(canvas.part.astype(np.uint8), np.ones((size, size), np.uint8))
+    detail = np.abs(canvas.residual[..., 1]) * inner
     busy = detail > np.percentile(detail[::3, ::3], 90)
     centre = pick_pixel(busy & (detail > 1), rng) or place_on(canvas)
     alpha = held_to_part(canvas, blob(canvas, centre, area, 2.5, 0.12, 3 + canvas.feather))

@@ -114,8 +114,9 @@ def dent(canvas: Canvas) -> Floats:
     moved = warp(canvas.picture, window, pull * np.cos(light), pull * np.sin(light))
     cover(picture, held_to_part(canvas, np.clip(3 * height, 0, 1)), window, moved)
     relief = held_to_part(canvas, slope / peak)
-    shade(picture, np.clip(relief, -1, 0), 0.9 * canvas.amplitude)
-    shade(picture, np.clip(relief, 0, 1), 0.9 * canvas.amplitude)
+    strength = min(0.9 * canvas.amplitude, 85.0)
+    shade(picture, np.clip(relief, -1, 0), strength)
+    shade(picture, np.clip(relief, 0, 1), strength)
     if rng.random() < 0.4:
         shade(picture, -held_to_part(canvas, height), 0.3 * canvas.amplitude)
     return picture
