@@ -101,3 +101,13 @@ def ground_below(canvas: Canvas, alpha: Floats) -> tuple[Window, Floats] | None:
     own = grain(canvas, window)
     scale = np.minimum(deviation / (own.std(axis=(0, 1)) + 0.05), 1.0)
     return window, (smooth + own * scale).astype(np.float32)
+
+
+def texture_elsewhere(canvas: Canvas, window: Window) -> tuple[Window, Floats]:
+    """`window` with a piece of the picture from another place, brought to its mean colour."""
+    rows, columns = canvas.part[window].shape
+    top = int(canvas.rng.integers(0, canvas.part.shape[0] - rows + 1))
+    left = int(canvas.rng.integers(0, canvas.part.shape[1] - columns + 1))
+    piece = canvas.picture[top : top + rows, left : left + columns]
+    level = canvas.picture[window].mean(axis=(0, 1)) - piece.mean(axis=(0, 1))
+    return window, (piece + level).astype(np.float32)

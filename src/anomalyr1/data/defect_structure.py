@@ -17,12 +17,12 @@ from anomalyr1.data.defect_marks import (
     place_on,
     random_sign,
     shifted,
+    texture_elsewhere,
     worn_line,
 )
 from anomalyr1.data.defect_shapes import (
     Canvas,
     Floats,
-    Window,
     blob,
     cover,
     curve,
@@ -66,15 +66,6 @@ def missing_part(canvas: Canvas) -> Floats | None:
     return picture
 
 
-def _elsewhere(canvas: Canvas, window: Window) -> tuple[Window, Floats]:
-    rows, columns = canvas.part[window].shape
-    top = int(canvas.rng.integers(0, canvas.part.shape[0] - rows + 1))
-    left = int(canvas.rng.integers(0, canvas.part.shape[1] - columns + 1))
-    piece = canvas.picture[top : top + rows, left : left + columns]
-    level = canvas.picture[window].mean(axis=(0, 1)) - piece.mean(axis=(0, 1))
-    return window, (piece + level).astype(np.float32)
-
-
 def misplaced_part(canvas: Canvas) -> Floats | None:
     """A piece cut out, turned and laid down near by; its old place is filled in."""
     rng, picture = canvas.rng, canvas.picture.copy()
@@ -97,7 +88,7 @@ def misplaced_part(canvas: Canvas) -> Floats | None:
     full = bool(canvas.part.all())
     if full and rng.random() < 0.6:
         # the gap shows more of the same surface, not always its blurred colour
-        cover(picture, alpha, *_elsewhere(canvas, ground[0]))
+        cover(picture, alpha, *texture_elsewhere(canvas, ground[0]))
     else:
         cover(picture, alpha, *ground)
     if full or rng.random() < 0.6:

@@ -142,7 +142,7 @@ def _dye(canvas: Canvas, picture: Floats, alpha: Floats, strength: float) -> Non
     if window is None:
         return
     hue = float(rng.uniform(0, 180))
-    vivid = rng.uniform(120, 255) if rng.random() < 0.65 else rng.uniform(30, 120)
+    vivid = rng.uniform(160, 255) if rng.random() < 0.65 else rng.uniform(30, 120)
     pixel = np.array([[[hue, vivid, rng.uniform(60, 255)]]], np.uint8)
     colour = cv2.cvtColor(pixel, cv2.COLOR_HSV2RGB)[0, 0].astype(np.float32)
     if canvas.monochrome:
@@ -161,7 +161,7 @@ def stain(canvas: Canvas) -> Floats:
     """Ink, grease, a water mark with a dark rim, or a broad dark or light patch."""
     rng, picture = canvas.rng, canvas.picture.copy()
     area, style = canvas.area_px(0.0012, 0.07), float(rng.random())
-    strength = float(np.clip(canvas.between(0.3, 1.0), 0.2, 1.0))
+    strength = float(np.clip(canvas.between(0.4, 1.1), 0.25, 1.0))
     if style < 0.35:
         alpha = held_to_part(canvas, _splash(canvas, area))
         uneven = 1.0 + 0.12 * smooth_noise(alpha.shape, 12 * canvas.scale, rng)
