@@ -61,7 +61,7 @@ def paint_lineart(canvas: Canvas, art: LineArt, kind: str) -> Floats | None:
     style = _STYLE[kind]
     erases = style in ("open", "pin-hole", "bite")
     region = art.trace if erases else ~art.trace
-    depth = cv2.distanceTransform(region.astype(np.uint8), cv2.DIST_L2, 3)
+    depth = np.asarray(cv2.distanceTransform(region.astype(np.uint8), cv2.DIST_L2, 3), np.float32)
     radius = canvas.between(0.007, 0.03, 0.3) * min(canvas.part.shape)
     if style in ("open", "short"):
         alpha = _bridge(canvas, region, depth)

@@ -34,9 +34,10 @@ def held_to_part(canvas: Canvas, alpha: Floats, grow_px: int = 0) -> Floats:
     """`alpha` held to the part grown by `grow_px`, with an edge as soft as the picture."""
     if canvas.part.all():
         return alpha
-    part = canvas.part.astype(np.float32)
+    part: Floats = canvas.part.astype(np.float32)
     if grow_px:
-        part = cv2.dilate(part, np.ones((2 * grow_px + 1, 2 * grow_px + 1), np.uint8))
+        kernel = np.ones((2 * grow_px + 1, 2 * grow_px + 1), np.uint8)
+        part = np.asarray(cv2.dilate(part, kernel), np.float32)
     return alpha * cv2.GaussianBlur(part, (0, 0), canvas.feather)
 
 

@@ -77,10 +77,10 @@ def misplaced_part(canvas: Canvas) -> Floats | None:
     turn = float(rng.choice([rng.uniform(-25, 25), rng.uniform(30, 150)]))
     away = size * rng.uniform(0.15, 1.6)
     heading = float(rng.uniform(0, 2 * np.pi))
-    matrix = cv2.getRotationMatrix2D((x, y), turn, 1.0)
+    matrix = np.asarray(cv2.getRotationMatrix2D((x, y), turn, 1.0), np.float64)
     matrix[:, 2] += away * np.array([np.cos(heading), np.sin(heading)])
     height, width = canvas.part.shape
-    target = cv2.warpAffine(alpha, matrix, (width, height))
+    target = np.asarray(cv2.warpAffine(alpha, matrix, (width, height)), np.float32)
     window = window_of(target)
     ground = ground_below(canvas, alpha)
     if window is None or ground is None:
@@ -222,10 +222,10 @@ def _foreign_colour(canvas: Canvas, local: Floats) -> Floats:
         up = float(local.mean()) + away < 250 and rng.random() < 0.5
         up = up or float(local.mean()) - away < 5
         base = local.mean() + (away if up else -away)
-        return np.clip(base + tint, 5, 250).astype(np.float32)
+        return np.asarray(np.clip(base + tint, 5, 250), np.float32)
     other = rng.uniform(10, 245, 3)
     share = min(canvas.amplitude / 90.0, 1.0)
-    return (local * (1 - share) + other * share).astype(np.float32)
+    return np.asarray(local * (1 - share) + other * share, np.float32)
 
 
 def contamination(canvas: Canvas) -> Floats:
@@ -282,7 +282,7 @@ def _printed(canvas: Canvas, picture: Floats) -> None:
     size = canvas.between(0.03, 0.12) * min(canvas.part.shape)
     angle = float(rng.choice([0.0, np.pi / 2]) + rng.normal(0, 0.03))
     width = max(0.14 * size * rng.uniform(0.6, 1.3), 1.0)
-    ink = np.zeros(canvas.part.shape, np.float32)
+    ink: Floats = np.zeros(canvas.part.shape, np.float32)
     for index in range(int(rng.integers(1, 6))):
         ahead = index * size * 0.85
         corner = np.array([x + ahead * np.cos(angle), y + ahead * np.sin(angle)])
@@ -293,10 +293,10 @@ def _printed(canvas: Canvas, picture: Floats) -> None:
                 [np.interp(steps, range(len(joints)), joints[:, axis]) for axis in (0, 1)], axis=1
             ).astype(np.float32)
             level = np.full(24, rng.uniform(0.75, 1.0), np.float32)
-            drawn = stroke(ink.shape, places, np.full(24, width, np.float32), level)
+            drawn = stroke(canvas.part.shape, places, np.full(24, width, np.float32), level)
             ink = np.maximum(ink, drawn)
     ink = held_to_part(canvas, soften(ink, 0.7 * canvas.feather))
-    worn = np.clip(1.0 + 0.25 * smooth_noise(ink.shape, 4 * canvas.scale, rng), 0.3, 1.0)
+    worn = np.clip(1.0 + 0.25 * smooth_noise(canvas.part.shape, 4 * canvas.scale, rng), 0.3, 1.0)
     shade(picture, random_sign(canvas, 0.75) * ink * worn, canvas.amplitude)
 
 
