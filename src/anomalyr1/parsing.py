@@ -23,7 +23,8 @@ DEFAULT_LETTERS = "ABCDE"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ANSWER_TAG = re.compile(r"</?answer>")
 _FENCE = re.compile(r"\A```(?:json|JSON)?[ \t]*\n?(.*)```\Z", re.DOTALL)
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]]', re.DOTALL)
+# An unterminated string runs to the end; possessive, so that no text takes quadratic time.
+_JSON_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
 _VERDICT_VALUE = re.compile(r'\s*:\s*"(normal|anomalous)"')
 _PREFIX = re.compile(r"\s*(?:(?:answer|option|choice)\b\s*:?\s*){0,2}", re.IGNORECASE)
 # A letter counts when it is alone, in brackets, or set off by a mark; "e.g." and "A scratch" are
@@ -35,7 +36,7 @@ _LETTER = re.compile(
 # A second option named in the text behind the first: "(A) or (B)", "A) B", "A. and not C".
 _SECOND_LETTER = re.compile(
     r"\((?P<bracketed>[A-Z])\)"
-    r"|(?:\A|[,/&+;]|\b(?i:and|or|not|nor|option|answer|choice)\b)\s*:?\s*"
+    r"|(?:\A|[,/&+;]|\b(?i:and|or|not|nor|option|answer|choice)\b)\s*+:?+\s*+"
     r"(?P<bare>[A-Z])(?=[\s).,:;/&+]|\Z)(?!(?<=A)\s+[a-z])"
 )
 _YES_NO = re.compile(r"\s*[\"'*]*(yes|no)(?=[\s.,!;:\"'*]|\Z)(.*)\Z", re.IGNORECASE | re.DOTALL)
@@ -311,7 +312,8 @@ def _read_box(values: Any) -> Box:
 
 def _read_choice(answer: str, options: Mapping[str, str]) -> str:
     plain, _places = _undress(answer)
-    bare = _PREFIX.sub("", plain, count=1)
+    prefix = _PREFIX.match(plain)
+    bare = plain[prefix.end() :] if prefix else plain
     readings = set(_matching_options(plain, options)) | set(_matching_options(bare, options))
     found = _find_letter(plain)
     if found is not None:
@@ -330,16 +332,16 @@ def _read_choice(answer: str, options: Mapping[str, str]) -> str:
 
 def _check_rest(plain: str, place: int, letter: str, options: Mapping[str, str]) -> None:
     """Refuse a letter whose text is another option's, or that is followed by another letter."""
-    rest = plain[place + 1 :].strip(" \t\r\n).:-–—")
+    rest = plain[place + 1 :].lstrip(" \t\r\n).:-–—")
     named = _matching_options(rest, options)
     if letter in named:
         return
     if named:
         raise _Unreadable(f"letter {letter}, but the text of option {named[0]}")
-    tail = plain[place + 1 :].lstrip(" \t\r\n).:-–—")
-    for second in _SECOND_LETTER.finditer(tail):
+    letters = {option.upper() for option in options} - {letter.upper()}
+    for second in _SECOND_LETTER.finditer(rest):
         other = second["bracketed"] or second["bare"]
-        if other in options and other != letter:
+        if other in letters:
             raise _Unreadable(f"letters {letter} and {other} in one answer")
 
 

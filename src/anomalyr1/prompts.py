@@ -1,8 +1,7 @@
 """All prompt text, and the answers a model is trained to give. The one builder for training,
 evaluation and use; any change of wording changes `template_id`.
 
-Every text stands after the pictures and texts that prompts of the same product share, so that
-the shared part can be encoded once.
+What the prompts of one product share stands in front, so that it can be encoded once.
 """
 
 from __future__ import annotations
@@ -29,6 +28,8 @@ INSPECTION = (
     '[{"bbox_2d": [x1, y1, x2, y2], "label": type, "description": text}]}. '
     "A normal product has no defects. Boxes refer to the picture to judge."
 )
+QUESTION = "Question: {text}"
+OPTION = "{letter}: {text}"
 CHOICE = (
     "Reason in <think></think>, then answer in <answer></answer> with the letter of the right "
     "option."
@@ -42,7 +43,9 @@ def _template_id(kind: str, *templates: str) -> str:
 INSPECTION_TEMPLATE_ID = _template_id(
     "inspect", SYSTEM, REFERENCES, PRODUCT, PICTURE, HINT, INSPECTION
 )
-CHOICE_TEMPLATE_ID = _template_id("choice", SYSTEM, REFERENCES, PRODUCT, PICTURE, HINT, CHOICE)
+CHOICE_TEMPLATE_ID = _template_id(
+    "choice", SYSTEM, REFERENCES, PRODUCT, PICTURE, HINT, QUESTION, OPTION, CHOICE
+)
 
 _CONTROL_TOKEN = re.compile(r"<\|[^|<>]*\|>")
 _TAG = re.compile(r"</?(?:think|answer)>")
@@ -75,8 +78,8 @@ def build_choice_prompt(record: Record, *, num_references: int, with_hint: bool)
             f"record {record.record_id} has no multiple-choice question: "
             "give it a question with options"
         )
-    options = [f"{letter}: {text}" for letter, text in question.options.items()]
-    asked = "\n".join([f"Question: {question.text}", *options])
+    options = [OPTION.format(letter=letter, text=text) for letter, text in question.options.items()]
+    asked = "\n".join([QUESTION.format(text=question.text), *options])
     _refuse_control_tokens(record, asked)
     parts = _pictured(record, num_references, with_hint)
     return _build_prompt(record, CHOICE_TEMPLATE_ID, [*parts, asked, CHOICE])
