@@ -1,0 +1,5 @@
+"""Runs the command line as python -m anomalyr1."""
+
+from anomalyr1.cli import main
+
+main()

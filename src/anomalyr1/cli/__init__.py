@@ -1,0 +1,37 @@
+"""The command line: arguments only. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from anomalyr1.cli import data, evaluate, inspect, train
+from anomalyr1.cli.console import fail
+from anomalyr1.types import InputError
+
+app = typer.Typer(
+    name="anomalyr1",
+    help="Explained visual inspection: verdict, reason, boxes and masks for pictures of parts.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+app.command("inspect")(inspect.inspect)
+app.command("train")(train.train)
+app.add_typer(data.app, name="data")
+app.add_typer(evaluate.app, name="evaluate")
+
+
+def main() -> None:
+    """Entry point: an InputError is one clear line on stderr and exit code 2."""
+    try:
+        app()
+    except InputError as error:
+        fail(str(error))
+    except KeyboardInterrupt:
+        fail("stopped; what is written stays, run the same command again to continue", code=130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        raise SystemExit(141) from None

@@ -1,0 +1,197 @@
+"""anomalyr1 inspect: pictures in, verdicts, reasons, boxes, masks and a report out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from random import Random
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from anomalyr1.cli.console import err, follow, out
+from anomalyr1.reporting.findings import build_finding_line
+from anomalyr1.reporting.inspection import write_report
+from anomalyr1.types import Finding, InputError, Record
+
+if TYPE_CHECKING:
+    from anomalyr1.inspector import Inspector
+
+EXAMPLES = """
+Examples:
+
+  anomalyr1 inspect photos/ --reference good_parts/ --out results
+
+  anomalyr1 inspect part.jpg --json --fail-on-anomaly
+
+  anomalyr1 inspect photos/ --model Qwen/Qwen2.5-VL-3B-Instruct --knowledge notes.txt
+
+Exit codes: 0 done, 1 a picture could not be read, 2 wrong usage, 3 something is anomalous
+(with --fail-on-anomaly).
+"""
+
+
+def inspect(
+    paths: Annotated[list[Path], typer.Argument(help="Pictures, or folders that are walked.")],
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option("--reference", "-r", help="Normal pictures of the part: files or folders."),
+    ] = None,
+    knowledge: Annotated[
+        str, typer.Option(help="What is known of the part: a text, or a file that holds it.")
+    ] = "",
+    category: Annotated[str, typer.Option(help="Name of the part.")] = "",
+    model: Annotated[
+        str, typer.Option("--model", "-m", help='"nano", a checkpoint folder or a hub id.')
+    ] = "nano",
+    hint: Annotated[str, typer.Option(help="auto: show the model an anomaly map; none.")] = "auto",
+    masks: Annotated[str, typer.Option(help="auto, map, grabcut, sam2 or none.")] = "auto",
+    sam2_model: Annotated[
+        str | None, typer.Option(help="SAM 2 checkpoint folder or hub id, for --masks sam2.")
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for findings, masks and report.")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="JSON lines on stdout instead of a table.")
+    ] = False,
+    fail_on_anomaly: Annotated[
+        bool, typer.Option(help="Exit with 3 when a picture is anomalous.")
+    ] = False,
+    max_references: Annotated[
+        int, typer.Option(min=1, help="Use at most this many reference pictures, drawn by seed.")
+    ] = 16,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures put to the model at once.")] = 8,
+    seed: Annotated[int, typer.Option(help="For whatever is drawn at random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+) -> None:
+    """Inspect pictures: a verdict, a score, the reasoning, boxes and masks for each."""
+    from anomalyr1.images import find_images
+    from anomalyr1.inspector import HINTS, Inspector
+    from anomalyr1.masks import MASKER_NAMES
+
+    check_choice("--hint", hint, HINTS)
+    check_choice("--masks", masks, MASKER_NAMES)
+    pictures = find_images(paths)
+    references = draw_references(reference or [], max_references, seed)
+    text = read_knowledge(knowledge)
+    records = [
+        Record(str(path), path, category=category, knowledge=text, reference_paths=references)
+        for path in pictures
+    ]
+    settings: dict[str, object] = {
+        "command": "inspect",
+        "model": model,
+        "hint": hint,
+        "masks": masks,
+        "category": category,
+        "knowledge": text,
+        "references": [str(path) for path in references],
+        "seed": seed,
+    }
+    with err.status(f"loading {model}"):
+        inspector = Inspector.load(
+            model, hint=hint, masks=masks, sam2_model=sam2_model, device=device
+        )
+    results = run_inspection(inspector, records, out_dir, settings, batch_size, seed)
+    findings = []
+    for finding in follow(results, "inspecting", len(records)):
+        findings.append(finding)
+        if as_json:
+            typer.echo(build_finding_line(finding).rstrip("\n"))
+    if out_dir is not None:
+        report = write_report(out_dir, findings, settings)
+        err.print(f"report: {report}", highlight=False, soft_wrap=True)
+    if not as_json:
+        out.print(build_table(findings))
+    raise typer.Exit(choose_exit_code(findings, fail_on_anomaly=fail_on_anomaly))
+
+
+def run_inspection(
+    inspector: Inspector,
+    records: Sequence[Record],
+    out_dir: Path | None,
+    settings: Mapping[str, object],
+    batch_size: int,
+    seed: int,
+) -> Iterator[Finding]:
+    """Findings in the order of the records; into a run folder, where a killed run continues."""
+    from anomalyr1.reporting.run_folder import RunFolder, inspect_into
+
+    if out_dir is None:
+        for inspection in inspector.inspect_records(records, batch_size=batch_size, seed=seed):
+            yield inspection.finding
+        return
+    with RunFolder(out_dir, settings) as run:
+        done = run.finished()
+        waiting = [record for record in records if record.record_id not in done]
+        if len(waiting) < len(records):
+            err.print(f"continuing: {len(records) - len(waiting)} of {len(records)} are done")
+        fresh = inspector.inspect_records(waiting, batch_size=batch_size, seed=seed)
+        yield from inspect_into(run, records, fresh)
+
+
+def check_choice(flag: str, value: str, allowed: Sequence[str]) -> None:
+    """Raise InputError for a value that is not allowed, naming those that are."""
+    if value not in allowed:
+        raise InputError(f"{flag} is {value!r}; choose one of {', '.join(allowed)}")
+
+
+def draw_references(
+    sources: Sequence[Path], max_references: int, seed: int
+) -> tuple[Path, ...]:
+    """The reference pictures of files and folders; more than wanted are drawn from the seed."""
+    from anomalyr1.images import check_image, find_images
+
+    if not sources:
+        return ()
+    paths = find_images(sources)
+    if len(paths) > max_references:
+        paths = sorted(Random(seed).sample(paths, max_references))
+    for path in paths:
+        check_image(path)
+    return tuple(paths)
+
+
+def read_knowledge(given: str) -> str:
+    """The text itself, or what the file of that name holds."""
+    try:
+        if given and len(given) < 4096 and Path(given).is_file():
+            return Path(given).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"--knowledge {given} cannot be read as text: {error}") from error
+    return given.strip()
+
+
+def build_table(findings: Sequence[Finding]) -> Table:
+    """One row a picture: verdict, scores, defects, time."""
+    table = Table(header_style="bold")
+    for heading in ("picture", "verdict", "score", "detector", "defects", "seconds"):
+        table.add_column(heading, overflow="fold")
+    styles = {"anomalous": "bold red", "normal": "green", "unread": "yellow"}
+    for finding in findings:
+        defects = ", ".join(defect.label or "defect" for defect in finding.defects)
+        table.add_row(
+            Text(finding.image),
+            Text(finding.verdict, styles[finding.verdict]),
+            _number(finding.anomaly_score),
+            _number(finding.detector_score),
+            Text(finding.error or defects),
+            f"{finding.seconds:.2f}",
+        )
+    return table
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def choose_exit_code(findings: Sequence[Finding], *, fail_on_anomaly: bool) -> int:
+    """1 when a picture has an error, else 3 when one is anomalous and that is to fail, else 0."""
+    if any(finding.error for finding in findings):
+        return 1
+    if fail_on_anomaly and any(finding.verdict == "anomalous" for finding in findings):
+        return 3
+    return 0

@@ -1,0 +1,41 @@
+"""anomalyr1 train: a recipe to a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from anomalyr1.cli.console import err, follow, out
+
+
+def train(
+    recipe_file: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/nano-sft.toml.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]", help="Settings to change.")
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Run folder; default runs/<recipe>.")
+    ] = None,
+    resume: Annotated[bool, typer.Option(help="Continue in the run folder.")] = False,
+    num_workers: Annotated[int, typer.Option("--workers", min=1)] = os.cpu_count() or 1,
+) -> None:
+    """Run a recipe from records to a checkpoint that inspect and evaluate take.
+
+    Example: anomalyr1 train recipes/nano-sft.toml sft.max_steps=100 --out runs/try
+    """
+    from anomalyr1.training.recipe import load_recipe
+    from anomalyr1.training.run import run_recipe
+
+    recipe = load_recipe(recipe_file, overrides or [])
+    folder = run_recipe(
+        recipe,
+        out_dir or Path("runs") / recipe_file.stem,
+        resume=resume,
+        num_workers=num_workers,
+        follow=follow,
+        say=lambda text: err.print(text, highlight=False),
+    )
+    out.print(str(folder), highlight=False, soft_wrap=True)

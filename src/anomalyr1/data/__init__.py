@@ -1,0 +1,1 @@
+"""Records, data set layouts, and synthetic training pictures."""

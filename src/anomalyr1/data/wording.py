@@ -1,0 +1,166 @@
+"""Words for a synthetic defect, written from its truth: severity, place, cause, effect, reasoning.
+
+Wording is varied from a seed so that a model learns the facts and not one sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from anomalyr1.geometry import grid_words
+from anomalyr1.types import Box, Label, Region
+
+
+@dataclass(frozen=True, slots=True)
+class KindWords:
+    """How one kind of defect is described: looks, likely causes, effects on the part."""
+
+    looks: tuple[str, ...]
+    causes: tuple[str, ...]
+    effects: tuple[str, ...]
+
+
+KIND_WORDS: dict[str, KindWords] = {
+    "scratch": KindWords(
+        ("a thin line", "a shallow groove", "a fine straight mark"),
+        ("contact with a hard edge", "careless handling"),
+        ("the finish is spoiled", "the coating is weakened"),
+    ),
+    "crack": KindWords(
+        ("a jagged dark line", "a branching fracture", "an irregular split"),
+        ("stress in the material", "an impact"),
+        ("the part may break", "the strength is reduced"),
+    ),
+    "hole": KindWords(
+        ("a dark pit", "a small opening", "a round void"),
+        ("trapped gas", "a puncture"),
+        ("the part may leak", "the section is weakened"),
+    ),
+    "dent": KindWords(
+        ("a shaded hollow", "a pressed-in spot", "a shallow depression"),
+        ("a knock during transport", "pressure from a tool"),
+        ("the fit may suffer", "the shape is out of tolerance"),
+    ),
+    "stain": KindWords(
+        ("a blot", "a coloured spot", "a smeared patch"),
+        ("spilled fluid", "oil or ink"),
+        ("the look is spoiled", "coating may not hold there"),
+    ),
+    "discolouration": KindWords(
+        ("a patch of another shade", "an area of changed tone", "an uneven tone"),
+        ("overheating", "uneven treatment"),
+        ("the look is spoiled", "the material may have changed"),
+    ),
+    "missing part": KindWords(
+        ("an area where material is absent", "an empty place", "a gap"),
+        ("an assembly step left out", "material torn away"),
+        ("the function is lost", "the part is incomplete"),
+    ),
+    "misplaced part": KindWords(
+        ("a piece out of its place", "a shifted element", "a piece where none belongs"),
+        ("wrong assembly", "a loose fixture"),
+        ("the fit may suffer", "the function is at risk"),
+    ),
+    "bent": KindWords(
+        ("a distorted outline", "a warped area", "a deformed section"),
+        ("excess force", "a jam in the machine"),
+        ("the part may not fit", "the alignment is lost"),
+    ),
+    "chipped edge": KindWords(
+        ("a notch in the edge", "a broken-off corner", "a bite out of the rim"),
+        ("an impact on the edge", "brittle material"),
+        ("the edge no longer seals", "the edge may crumble further"),
+    ),
+    "cut": KindWords(
+        ("a sharp slit", "a clean tear", "a narrow gash"),
+        ("a blade", "a sharp burr"),
+        ("the material may tear further", "the surface is open"),
+    ),
+    "thread pull": KindWords(
+        ("a drawn thread", "a raised fibre line", "a pulled strand"),
+        ("snagging", "uneven tension"),
+        ("the weave may run", "the look is spoiled"),
+    ),
+    "contamination": KindWords(
+        ("a foreign particle", "a speck of debris", "a stray fibre"),
+        ("dust in the process", "poor cleaning"),
+        ("the surface is not clean", "the next step may fail"),
+    ),
+    "misprint": KindWords(
+        ("a smeared print", "a doubled print", "a broken print"),
+        ("a slipping print head", "too much ink"),
+        ("the mark cannot be read", "the label is not valid"),
+    ),
+}
+
+
+def severity_word(severity: float) -> str:
+    """A word for a severity in [0, 1]: slight, clear or severe."""
+    return ("slight", "clear", "severe")[min(2, int(severity * 3))]
+
+
+def describe_defect(
+    kind: str, severity: float, box_xyxy: Box, size_wh: tuple[int, int], rng: np.random.Generator
+) -> str:
+    """A short description, such as "slight crack, a jagged dark line at the top left"."""
+    look = KIND_WORDS[kind].looks[int(rng.integers(3))]
+    return f"{severity_word(severity)} {kind}, {look} at the {grid_words(box_xyxy, size_wh)}"
+
+
+_NORMAL_HINTED = (
+    "The anomaly map stays dark.",
+    "Nothing stands out in the anomaly map.",
+    "The map shows no bright area.",
+)
+_NORMAL_SEEN = (
+    "The surface and outline look regular.",
+    "Shape, texture and colour are as expected.",
+    "Nothing is missing, broken or stained.",
+)
+_ANOMALOUS_HINTED = (
+    "The anomaly map is bright at the {places}.",
+    "The map points to the {places}.",
+    "The map stands out at the {places}.",
+)
+_CONCLUSION = ("So the part is {label}.", "Therefore the part is {label}.")
+
+
+def write_reasoning(
+    label: Label,
+    regions: Sequence[Region],
+    size_wh: tuple[int, int],
+    rng: np.random.Generator,
+    *,
+    with_hint: bool,
+) -> str:
+    """A reasoning text true to the record: evidence, place, kind, likely cause, conclusion.
+
+    `regions` are in pixels of a picture of `size_wh`; their `description` is quoted. The anomaly
+    map is spoken of only where the prompt holds one.
+    """
+    sentences = []
+    if label == "normal":
+        if with_hint:
+            sentences.append(_pick(_NORMAL_HINTED, rng))
+        sentences.append(_pick(_NORMAL_SEEN, rng))
+    else:
+        places = list(dict.fromkeys(grid_words(region.box_xyxy, size_wh) for region in regions))
+        if with_hint:
+            sentences.append(
+                _pick(_ANOMALOUS_HINTED, rng).format(places=" and ".join(places[:3]))
+            )
+        first = regions[0]
+        count = "There is" if len(regions) == 1 else f"There are {len(regions)} defects, first"
+        sentences.append(f"{count} a {first.description}.")
+        words = KIND_WORDS.get(first.defect_type)
+        if words is not None:
+            sentences.append(f"Likely cause: {_pick(words.causes, rng)}.")
+    sentences.append(_pick(_CONCLUSION, rng).format(label=label))
+    return " ".join(sentences)
+
+
+def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:
+    return choices[int(rng.integers(len(choices)))]

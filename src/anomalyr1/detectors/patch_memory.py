@@ -1,0 +1,179 @@
+"""The bundled detector: frozen features, distances to normal references and a learned dense head.
+
+Two sources of evidence in one small network: what defects look like (learned on synthetic ones)
+and how far each patch is from the given normal pictures. Runs on onnxruntime.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomalyr1.detectors.distances import (
+    Features,
+    Memory,
+    build_memory,
+    compute_distances,
+)
+from anomalyr1.types import Anomaly, InputError
+
+WORKING_AREA = 448 * 448
+"""Pictures are resized to about this many pixels, aspect kept, sides multiples of 32."""
+
+TOP_SHARE = 0.001
+"""A picture's score is the mean of this share of its highest map logits."""
+
+_MEMORIES_KEPT = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Calibrated:
+    """References with what they teach about the scale of the map: `shift` in logits."""
+
+    memory: Memory | None
+    shift: float
+
+
+class PatchMemoryDetector:
+    """Loaded once; references' features and calibration are kept by content."""
+
+    def __init__(self, backbone: Any, head: Any) -> None:
+        self._backbone = backbone
+        self._head = head
+        self._calibrated: OrderedDict[bytes, Calibrated] = OrderedDict()
+
+    @classmethod
+    def load(cls, folder: Path, num_threads: int | None = None) -> PatchMemoryDetector:
+        """Read `backbone.onnx` and `head.onnx` from a folder. Raises InputError when missing."""
+        return cls(
+            open_session(folder / "backbone.onnx", num_threads),
+            open_session(folder / "head.onnx", num_threads),
+        )
+
+    def detect(self, picture: Image.Image, references: Sequence[Image.Image]) -> Anomaly:
+        """Map (h, w) float32 at stride 4 of the working size and score, both sigmoid of logits."""
+        calibrated = self._calibrate(references)
+        logits = self._logits(self.features(picture), calibrated.memory)
+        return build_anomaly(logits - calibrated.shift)
+
+    def features(self, picture: Image.Image) -> Features:
+        """Features of an RGB picture at strides 4, 8 and 16 of its working size."""
+        return compute_features(self._backbone, picture)
+
+    def _logits(self, features: Features, memory: Memory | None) -> NDArray[np.float32]:
+        return run_head(self._head, features, build_channels(features, memory))
+
+    def _calibrate(self, references: Sequence[Image.Image]) -> Calibrated:
+        if not references:
+            return Calibrated(None, 0.0)
+        key = _content_key(references)
+        if key not in self._calibrated:
+            features = [self.features(reference) for reference in references]
+            self._calibrated[key] = Calibrated(build_memory(features), self._shift(features))
+            while len(self._calibrated) > _MEMORIES_KEPT:
+                self._calibrated.popitem(last=False)
+        self._calibrated.move_to_end(key)
+        return self._calibrated[key]
+
+    def _shift(self, references: Sequence[Features]) -> float:
+        """How much the left-out normal references excite the map, beyond what normals should."""
+        if len(references) < 2:
+            return 0.0
+        scores = []
+        for index, features in enumerate(references):
+            others = [other for number, other in enumerate(references) if number != index]
+            scores.append(compute_score(self._logits(features, build_memory(others))))
+        return compute_shift(scores)
+
+
+def open_session(path: Path, num_threads: int | None = None) -> Any:
+    """An onnxruntime CPU session. Raises InputError naming a file that is not there."""
+    import onnxruntime
+
+    if not path.is_file():
+        raise InputError(f"{path} is missing: the detector is not complete; reinstall anomalyr1")
+    options = onnxruntime.SessionOptions()
+    if num_threads is not None:
+        options.intra_op_num_threads = num_threads
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(
+        str(path), sess_options=options, providers=["CPUExecutionProvider"]
+    )
+
+
+def compute_features(backbone: Any, picture: Image.Image) -> Features:
+    """Features (C, H, W) of an RGB picture from an open backbone session."""
+    resized = picture.resize(working_size(picture.size), Image.Resampling.BILINEAR)
+    pixels = np.asarray(resized, np.float32).transpose(2, 0, 1)[None]
+    return tuple(level[0] for level in backbone.run(None, {"picture": pixels}))
+
+
+def working_size(size_wh: tuple[int, int]) -> tuple[int, int]:
+    """Width and height in pixels near WORKING_AREA, multiples of 32, between 96 and 1536."""
+    width, height = size_wh
+    scale = (WORKING_AREA / (width * height)) ** 0.5
+    sides = [min(1536, max(96, 32 * round(side * scale / 32))) for side in (width, height)]
+    return sides[0], sides[1]
+
+
+def build_channels(features: Features, memory: Memory | None) -> NDArray[np.float32]:
+    """Distance channels (7, H/4, W/4): six distances and whether there was a reference."""
+    height, width = features[0].shape[1:]
+    channels = np.zeros((7, height, width), np.float32)
+    if memory is not None:
+        channels[:6] = compute_distances(features, memory)
+        channels[6] = 1.0
+    return channels
+
+
+def run_head(head: Any, features: Features, channels: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Map logits (H/4, W/4) from an open head session."""
+    inputs = {
+        "stride4": features[0][None],
+        "stride8": features[1][None],
+        "stride16": features[2][None],
+        "distances": channels[None],
+    }
+    logits: NDArray[np.float32] = head.run(None, inputs)[0][0, 0]
+    return logits
+
+
+def compute_score(logits: NDArray[np.float32]) -> float:
+    """Mean of the highest TOP_SHARE of a map's logits."""
+    count = max(1, round(TOP_SHARE * logits.size))
+    return float(np.partition(logits.ravel(), -count)[-count:].mean())
+
+
+def compute_shift(scores: Sequence[float]) -> float:
+    """Logits to subtract so that left-out normal pictures stay below the decision line.
+
+    The mean score of the references, plus their spread, is brought down to 0 where it lies above
+    -1; quiet products are not pushed up. Few references are believed less: k / (k + 1).
+    """
+    values = np.asarray(scores)
+    excess = float(values.mean() + values.std()) + 1.0
+    return max(0.0, excess) * len(values) / (len(values) + 1.0)
+
+
+def build_anomaly(logits: NDArray[np.float32]) -> Anomaly:
+    """Sigmoid of the map's logits, and of the mean of the highest of them."""
+    return Anomaly(
+        anomaly_map=(1.0 / (1.0 + np.exp(-logits))).astype(np.float32),
+        score=float(1.0 / (1.0 + np.exp(-compute_score(logits)))),
+    )
+
+
+def _content_key(pictures: Sequence[Image.Image]) -> bytes:
+    digest = blake2b(digest_size=16)
+    for picture in pictures:
+        digest.update(repr(picture.size).encode())
+        digest.update(picture.tobytes())
+    return digest.digest()

@@ -1,0 +1,43 @@
+"""Engines: what turns a prompt with pictures into text. One protocol, several back ends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol
+
+from PIL import Image
+
+from anomalyr1.checkpoint import CheckpointSettings
+from anomalyr1.types import BoxFrame, Completion, Prompt
+
+
+class Engine(Protocol):
+    """A loaded model. `frame` is how it writes boxes, `engine_id` names it in findings."""
+
+    @property
+    def engine_id(self) -> str: ...
+
+    @property
+    def frame(self) -> BoxFrame: ...
+
+    @property
+    def settings(self) -> CheckpointSettings: ...
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        pictures: Sequence[Sequence[Image.Image]],
+        *,
+        max_new_tokens: int | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[Completion]:
+        """One completion a prompt, in order; `pictures[i]` are those `prompts[i]` indexes.
+
+        Temperature 0 is greedy. The text of one prompt does not depend on the others in the call.
+        """
+        ...
+
+    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Iterator[str]:
+        """The greedy text of one prompt, piece by piece as it is written."""
+        ...

@@ -1,0 +1,55 @@
+"""An engine that says what it is told: for tests, and to try the rest without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from PIL import Image
+
+from anomalyr1.checkpoint import CheckpointSettings
+from anomalyr1.types import BoxFrame, Completion, Prompt
+
+
+class ScriptedEngine:
+    """Answers each prompt with `script(prompt, pictures)`: a text, or a whole Completion."""
+
+    def __init__(
+        self,
+        script: Callable[[Prompt, Sequence[Image.Image]], str | Completion],
+        *,
+        frame: BoxFrame = "absolute",
+    ) -> None:
+        self._script = script
+        self.engine_id = "scripted"
+        self.frame: BoxFrame = frame
+        self.settings = CheckpointSettings()
+
+    def generate(
+        self,
+        prompts: Sequence[Prompt],
+        pictures: Sequence[Sequence[Image.Image]],
+        *,
+        max_new_tokens: int | None = None,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> list[Completion]:
+        """The script's completions; a bare text is given the pictures' own sizes."""
+        completions = []
+        for prompt, shown in zip(prompts, pictures, strict=True):
+            said = self._script(prompt, shown)
+            if isinstance(said, str):
+                said = Completion(
+                    record_id=prompt.record_id,
+                    text=said,
+                    num_tokens=len(said.split()),
+                    image_sizes_wh=tuple(picture.size for picture in shown),
+                    seed=seed,
+                )
+            completions.append(said)
+        return completions
+
+    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Iterator[str]:
+        """The script's text, word by word."""
+        text = self.generate([prompt], [pictures])[0].text
+        for word in text.split(" "):
+            yield word + " "

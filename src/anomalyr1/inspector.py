@@ -1,0 +1,291 @@
+"""Inspector: a picture in, a finding out. Loaded once; used by the CLI, the server, evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomalyr1.checkpoint import NANO_FOLDER
+from anomalyr1.detectors import Detector
+from anomalyr1.engines import Engine
+from anomalyr1.geometry import to_original
+from anomalyr1.hints import draw_hint
+from anomalyr1.images import limit_size, load_image
+from anomalyr1.masks import Masker, build_masker
+from anomalyr1.parsing import parse_inspection
+from anomalyr1.prompts import build_inspection_prompt
+from anomalyr1.types import (
+    Anomaly,
+    Box,
+    Completion,
+    Defect,
+    Finding,
+    InputError,
+    Prompt,
+    Record,
+    Response,
+)
+
+WORKING_SIDE = 1280
+"""Pictures are shown to models at most this many pixels a side; results are in original pixels."""
+
+ImageSource = str | Path | bytes | Image.Image | NDArray[Any]
+
+HINTS = ("auto", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A finding with its pictures in memory.
+
+    `masks`: bool (H, W) in original-image pixels, one a defect of the finding. `anomaly_map`:
+    float32 (h, w) in [0, 1] covering the picture, None without a hint. `picture`: the original,
+    None where it could not be read.
+    """
+
+    finding: Finding
+    picture: Image.Image | None = field(default=None, compare=False)
+    masks: tuple[NDArray[np.bool_], ...] = field(default=(), compare=False)
+    anomaly_map: NDArray[np.float32] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    record: Record
+    picture: Image.Image
+    anomaly: Anomaly | None
+    prompt: Prompt
+    shown: tuple[Image.Image, ...]
+    seconds: float
+
+
+class Inspector:
+    """A model, a detector for the hint (or none) and a masker (or none), ready to use."""
+
+    def __init__(
+        self, engine: Engine, *, detector: Detector | None = None, masker: Masker | None = None
+    ) -> None:
+        self._engine = engine
+        self._detector = detector
+        self._masker = masker
+        self._references: dict[tuple[Path, ...], tuple[Image.Image, ...]] = {}
+
+    @classmethod
+    def load(
+        cls,
+        model: str = "nano",
+        *,
+        hint: str = "auto",
+        masks: str = "auto",
+        sam2_model: str | None = None,
+        device: str = "auto",
+    ) -> Inspector:
+        """Load a checkpoint by name, folder or hub id. Raises InputError for an unusable one."""
+        from anomalyr1.engines.transformers_engine import TransformersEngine
+
+        if hint not in HINTS:
+            raise InputError(f"hint must be one of {', '.join(HINTS)}, got {hint!r}")
+        masker = build_masker(masks, sam2_model=sam2_model) if masks != "none" else None
+        engine = TransformersEngine.load(model, device=device)
+        detector = None if hint == "none" else load_detector()
+        return cls(engine, detector=detector, masker=masker)
+
+    @property
+    def model(self) -> str:
+        """The engine's name, as findings carry it."""
+        return self._engine.engine_id
+
+    def inspect(
+        self,
+        image: ImageSource,
+        *,
+        references: Sequence[ImageSource] = (),
+        knowledge: str = "",
+        category: str = "",
+        seed: int = 0,
+    ) -> Inspection:
+        """Inspect one picture: path, bytes, PIL image or array (uint8 RGB or grey, H x W).
+
+        Raises InputError when the picture or a reference cannot be read.
+        """
+        picture = load_image(image)
+        name = str(image) if isinstance(image, str | Path) else "array"
+        record = Record(name, Path(name), category=category, knowledge=knowledge)
+        prepared = self._prepare(record, picture, [load_image(source) for source in references])
+        return self._finish([prepared], seed)[0]
+
+    def inspect_records(
+        self, records: Iterable[Record], *, batch_size: int = 8, seed: int = 0
+    ) -> Iterator[Inspection]:
+        """Inspect records in order, a batch at a time; one that cannot be read is a finding with
+        its error, and the others go on. `seconds` of a finding is its share of its batch."""
+        waiting = iter(records)
+        while batch := list(islice(waiting, batch_size)):
+            results: dict[int, Inspection] = {}
+            prepared: dict[int, _Prepared] = {}
+            for place, record in enumerate(batch):
+                try:
+                    prepared[place] = self._prepare_record(record)
+                except InputError as error:
+                    results[place] = self._failed(record, error)
+            finished = self._finish_or_fail(list(prepared.values()), seed)
+            results.update(zip(prepared, finished, strict=True))
+            for place in range(len(batch)):
+                yield results[place]
+
+    def _prepare_record(self, record: Record) -> _Prepared:
+        return self._prepare(
+            record, load_image(record.image_path), self._load_references(record.reference_paths)
+        )
+
+    def _load_references(self, paths: tuple[Path, ...]) -> tuple[Image.Image, ...]:
+        """References of the last few products stay in memory."""
+        if paths not in self._references:
+            if len(self._references) >= 4:
+                self._references.pop(next(iter(self._references)))
+            self._references[paths] = tuple(
+                limit_size(load_image(path), WORKING_SIDE) for path in paths
+            )
+        return self._references[paths]
+
+    def _prepare(
+        self, record: Record, picture: Image.Image, references: Sequence[Image.Image]
+    ) -> _Prepared:
+        start = time.perf_counter()
+        small = limit_size(picture, WORKING_SIDE)
+        references = [limit_size(reference, WORKING_SIDE) for reference in references]
+        anomaly = None if self._detector is None else self._detector.detect(small, references)
+        shown = [*references[: self._engine.settings.max_references], small]
+        prompt = build_inspection_prompt(
+            record, num_references=len(shown) - 1, with_hint=anomaly is not None
+        )
+        if anomaly is not None:
+            shown.append(draw_hint(anomaly.anomaly_map, small.size))
+        seconds = time.perf_counter() - start
+        return _Prepared(record, picture, anomaly, prompt, tuple(shown), seconds)
+
+    def _finish_or_fail(self, prepared: list[_Prepared], seed: int) -> list[Inspection]:
+        """A batch whose pictures the model cannot take is tried one by one, to name the culprit."""
+        try:
+            return self._finish(prepared, seed)
+        except InputError as error:
+            if len(prepared) == 1:
+                return [self._failed(prepared[0].record, error)]
+            return [self._finish_or_fail([one], seed)[0] for one in prepared]
+
+    def _finish(self, prepared: list[_Prepared], seed: int) -> list[Inspection]:
+        if not prepared:
+            return []
+        start = time.perf_counter()
+        completions = self._engine.generate(
+            [one.prompt for one in prepared], [one.shown for one in prepared], seed=seed
+        )
+        share = (time.perf_counter() - start) / len(prepared)
+        return [
+            self._conclude(one, completion, share)
+            for one, completion in zip(prepared, completions, strict=True)
+        ]
+
+    def _conclude(self, prepared: _Prepared, completion: Completion, share: float) -> Inspection:
+        start = time.perf_counter()
+        place = len(prepared.shown) - 1 - (prepared.anomaly is not None)
+        response = parse_inspection(
+            completion.text,
+            shown_size_wh=completion.image_sizes_wh[place],
+            original_size_wh=prepared.picture.size,
+            frame=self._engine.frame,
+            finish_reason=completion.finish_reason,
+        )
+        anomaly_map = None
+        if prepared.anomaly is not None:
+            anomaly_map = np.asarray(prepared.anomaly.anomaly_map, np.float32)
+        boxes = [region.box_xyxy for region in response.regions]
+        masks: list[NDArray[np.bool_]] = []
+        if self._masker is not None and boxes:
+            masks = self._masker.masks(prepared.picture, boxes, anomaly_map)
+        finding = self._build_finding(prepared, completion, response, anomaly_map)
+        seconds = prepared.seconds + share + time.perf_counter() - start
+        return Inspection(
+            replace(finding, seconds=seconds), prepared.picture, tuple(masks), anomaly_map
+        )
+
+    def _build_finding(
+        self,
+        prepared: _Prepared,
+        completion: Completion,
+        response: Response,
+        anomaly_map: NDArray[np.float32] | None,
+    ) -> Finding:
+        record = prepared.record
+        verdict = response.label if response.status == "ok" and response.label else "unread"
+        return Finding(
+            record_id=record.record_id,
+            image=str(record.image_path),
+            verdict=verdict,
+            anomaly_score=None if verdict == "unread" else completion.p_anomalous,
+            detector_score=None if prepared.anomaly is None else prepared.anomaly.score,
+            reasoning=response.reasoning,
+            defects=tuple(
+                Defect(
+                    region.defect_type,
+                    region.description,
+                    region.box_xyxy,
+                    confidence=measure_confidence(
+                        region.box_xyxy, prepared.picture.size, anomaly_map, completion.p_anomalous
+                    ),
+                )
+                for region in response.regions
+            ),
+            raw_text=completion.text,
+            status=response.status,
+            model=self._engine.engine_id,
+            template_id=prepared.prompt.template_id,
+            category=record.category,
+            reference=str(record.reference_paths[0]) if record.reference_paths else None,
+            image_size_wh=prepared.picture.size,
+        )
+
+    def _failed(self, record: Record, error: InputError) -> Inspection:
+        return Inspection(
+            Finding(
+                record_id=record.record_id,
+                image=str(record.image_path),
+                verdict="unread",
+                model=self._engine.engine_id,
+                category=record.category,
+                error=str(error),
+            )
+        )
+
+
+def load_detector() -> Detector:
+    """The bundled detector of the hint."""
+    from anomalyr1.detectors.patch_memory import PatchMemoryDetector
+
+    return PatchMemoryDetector.load(NANO_FOLDER / "hint")
+
+
+def measure_confidence(
+    box_xyxy: Box,
+    size_wh: tuple[int, int],
+    anomaly_map: NDArray[np.float32] | None,
+    p_anomalous: float | None,
+) -> float | None:
+    """How sure a defect is, in [0, 1]: the map's highest value in its box, in original pixels of a
+    picture of `size_wh`; without a map, the model's P(anomalous)."""
+    if anomaly_map is None:
+        return p_anomalous
+    height, width = anomaly_map.shape
+    left, top, right, bottom = to_original(box_xyxy, size_wh, (width, height), "absolute")
+    inside = anomaly_map[
+        int(top) : max(int(top) + 1, round(bottom)), int(left) : max(int(left) + 1, round(right))
+    ]
+    return float(inside.max()) if inside.size else p_anomalous

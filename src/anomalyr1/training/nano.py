@@ -1,0 +1,193 @@
+"""Makes the untrained `nano`: a small Qwen2.5-VL, its tokenizer and image processor, from a seed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anomalyr1.checkpoint import Checkpoint, CheckpointSettings, build_processor
+from anomalyr1.data.wording import KIND_WORDS, describe_defect, write_reasoning
+from anomalyr1.prompts import (
+    build_choice_prompt,
+    build_inspection_prompt,
+    render_choice_answer,
+    render_inspection_answer,
+    to_chat,
+)
+from anomalyr1.types import Question, Record, Region
+
+SPECIAL_TOKENS = (
+    "<|endoftext|>",
+    "<|im_start|>",
+    "<|im_end|>",
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+)
+"""Qwen2.5-VL's, in an order of our own."""
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n"
+    "{% if message['content'] is string %}{{ message['content'] }}"
+    "{% else %}{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
+    "<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+"""Qwen2.5-VL's layout, without video and without a default system message."""
+
+# Qwen2's pre-tokenizer, but numbers of up to three digits stay whole: one coordinate, one token.
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class NanoShape:
+    """Sizes of the small model; `picture_pixels` is the area that it sees of a picture."""
+
+    vocab_size: int = 2560
+    hidden_size: int = 256
+    num_layers: int = 6
+    vision_hidden_size: int = 192
+    vision_depth: int = 4
+    picture_pixels: int = 224 * 224
+
+
+def build_nano(shape: NanoShape, seed: int) -> Checkpoint:
+    """An untrained checkpoint with random weights from the seed."""
+    import torch
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    tokenizer = build_tokenizer(shape.vocab_size, seed)
+    tokens = {name: tokenizer.convert_tokens_to_ids(name) for name in SPECIAL_TOKENS}
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": shape.vocab_size,
+            "hidden_size": shape.hidden_size,
+            "intermediate_size": 3 * shape.hidden_size,
+            "num_hidden_layers": shape.num_layers,
+            "num_attention_heads": shape.hidden_size // 32,
+            "num_key_value_heads": shape.hidden_size // 64,
+            "max_position_embeddings": 4096,
+            # Short rotary wavelengths: pictures are few cells wide.
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 100.0,
+                "mrope_section": [4, 6, 6],
+            },
+            "bos_token_id": None,
+            "eos_token_id": tokens["<|im_end|>"],
+            "pad_token_id": tokens["<|endoftext|>"],
+            "tie_word_embeddings": True,
+        },
+        vision_config={
+            "depth": shape.vision_depth,
+            "hidden_size": shape.vision_hidden_size,
+            "intermediate_size": 512,
+            "num_heads": shape.vision_hidden_size // 32,
+            "out_hidden_size": shape.hidden_size,
+            "fullatt_block_indexes": list(range(1, shape.vision_depth, 2)),
+            "window_size": 112,
+        },
+        tie_word_embeddings=True,
+        image_token_id=tokens["<|image_pad|>"],
+        video_token_id=tokens["<|video_pad|>"],
+        vision_start_token_id=tokens["<|vision_start|>"],
+        vision_end_token_id=tokens["<|vision_end|>"],
+    )
+    torch.manual_seed(seed)
+    model = Qwen2_5_VLForConditionalGeneration(config)
+    model.generation_config.eos_token_id = tokens["<|im_end|>"]
+    model.generation_config.pad_token_id = tokens["<|endoftext|>"]
+    processor = build_processor(build_image_processor(shape.picture_pixels), tokenizer)
+    settings = CheckpointSettings(max_references=1, max_new_tokens=384)
+    return Checkpoint(model, processor, "absolute", "nano", settings)
+
+
+def build_image_processor(picture_pixels: int) -> Any:
+    """Qwen2-VL's image processor, pictures resized to at most `picture_pixels`."""
+    from transformers import Qwen2VLImageProcessorPil
+
+    return Qwen2VLImageProcessorPil(
+        size={"shortest_edge": 112 * 112, "longest_edge": picture_pixels}
+    )
+
+
+def build_tokenizer(vocab_size: int, seed: int) -> Any:
+    """A byte-level BPE tokenizer trained on this package's own prompts and answers."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(_SPLIT), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_corpus(seed), trainer)
+    missing = vocab_size - tokenizer.get_vocab_size()
+    tokenizer.add_tokens([f"<|reserved_{number}|>" for number in range(missing)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        clean_up_tokenization_spaces=False,
+        additional_special_tokens=list(SPECIAL_TOKENS[1:]),
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def _corpus(seed: int) -> Iterator[str]:
+    """Answers with varied wording, every coordinate, prompts, and plain English words."""
+    rng = np.random.default_rng(seed)
+    for number in range(672):
+        for _repeat in range(20):
+            yield f" {number},"
+            yield f"{number}"
+    for kind, words in KIND_WORDS.items():
+        for _repeat in range(30):
+            corner = rng.integers(0, 150, 2)
+            box = (*corner.tolist(), *(corner + rng.integers(8, 70, 2)).tolist())
+            text = describe_defect(kind, float(rng.random()), box, (224, 224), rng)
+            region = Region(box, kind, text)
+            for with_hint in (False, True):
+                reasoning = write_reasoning(
+                    "anomalous", [region], (224, 224), rng, with_hint=with_hint
+                )
+                yield render_inspection_answer("anomalous", [(box, kind, text)], reasoning)
+                normal = write_reasoning("normal", [], (224, 224), rng, with_hint=with_hint)
+                yield render_inspection_answer("normal", [], normal)
+        yield " ".join(words.looks + words.causes + words.effects)
+    record = Record("0", Path("0.png"), category="part", knowledge="A normal part is even.")
+    question = Question("Is there any defect in the part?", {"A": "Yes.", "B": "No."}, "A")
+    prompts = [
+        build_inspection_prompt(record, num_references=1, with_hint=True),
+        build_choice_prompt(
+            Record("0", Path("0.png"), question=question), num_references=1, with_hint=True
+        ),
+    ]
+    for prompt in prompts:
+        for _repeat in range(200):
+            for message in to_chat(prompt):
+                for part in message["content"]:
+                    if part["type"] == "text":
+                        yield part["text"]
+    for letter in "ABCDE":
+        yield render_choice_answer(letter, f"The picture shows this, so the answer is {letter}.")

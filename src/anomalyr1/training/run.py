@@ -1,0 +1,178 @@
+"""Runs a recipe: records, hint, dense stage, language stage, checkpoint. Each stage resumes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anomalyr1.checkpoint import NANO_FOLDER, Checkpoint, load_checkpoint, save_checkpoint
+from anomalyr1.data.records import load_records
+from anomalyr1.reporting.run_folder import describe_environment
+from anomalyr1.training.dataset import HintedRecord, choose_rows, write_hints
+from anomalyr1.training.recipe import HintSettings, Recipe, SeeSettings
+from anomalyr1.types import InputError, Record
+
+Follow = Callable[[Iterable[Any], str, int], Iterator[Any]]
+"""Shows progress: items, label, total."""
+
+
+def run_recipe(
+    recipe: Recipe,
+    out: Path,
+    *,
+    resume: bool,
+    num_workers: int,
+    follow: Follow,
+    say: Callable[[str], None],
+) -> Path:
+    """Run all stages of a recipe and return the folder of what was trained."""
+    if out.exists() and any(out.iterdir()) and not resume:
+        raise InputError(f"{out} is not empty: give --resume to continue, or another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "config.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
+    environment = {**describe_environment(), "git": _git_state()}
+    (out / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+    records = _load_training_records(recipe)
+    say(f"{len(records)} records")
+    if recipe.hint is not None:
+        return _train_hint(recipe.hint, records, out / "hint", recipe.seed, num_workers, follow)
+    hints = out / "hints"
+    written = write_hints(
+        records, NANO_FOLDER / "hint", hints, seed=recipe.seed, num_workers=num_workers
+    )
+    for _path in follow(written, "drawing hints", len(records)):
+        pass
+    rows = choose_rows(records, hints, recipe.rows, recipe.seed)
+    checkpoint = _start(recipe, out)
+    if recipe.see is not None:
+        _train_vision(recipe.see, checkpoint, rows, out / "see", recipe.seed, follow)
+    if recipe.sft is not None:
+        from anomalyr1.training.sft import train_sft
+
+        train_sft(
+            checkpoint, rows, recipe.rows, recipe.sft, out / "sft", seed=recipe.seed, resume=resume
+        )
+    import torch
+
+    # Weights are published in half the size; float32 is only needed while they are trained.
+    checkpoint.model.to(torch.bfloat16)
+    save_checkpoint(checkpoint, out / "checkpoint")
+    return out / "checkpoint"
+
+
+def _load_training_records(recipe: Recipe) -> list[Record]:
+    if not recipe.data.records:
+        raise InputError("the recipe has no data: set data.records to records files")
+    records: list[Record] = []
+    for name in recipe.data.records:
+        records += load_records(Path(name))
+    for record in records:
+        if record.label is None:
+            raise InputError(f"record {record.record_id} has no label, so nothing can be learned")
+    return records[: recipe.data.limit]
+
+
+def _start(recipe: Recipe, out: Path) -> Checkpoint:
+    if recipe.model == "new":
+        from anomalyr1.training.nano import NanoShape, build_nano
+
+        return build_nano(NanoShape(), recipe.seed)
+    return replace(load_checkpoint(recipe.model, dtype="float32"), name=str(out))
+
+
+def _train_vision(
+    settings: SeeSettings,
+    checkpoint: Checkpoint,
+    rows: list[HintedRecord],
+    out: Path,
+    seed: int,
+    follow: Follow,
+) -> None:
+    """Train the vision tower, or load it when an earlier run finished this stage."""
+    from safetensors.torch import load_model, save_model
+
+    from anomalyr1.training.see import train_vision
+
+    path = out / "vision.safetensors"
+    tower = checkpoint.model.model.visual
+    if path.is_file():
+        load_model(tower, path)
+        return
+    out.mkdir(exist_ok=True)
+    steps = train_vision(
+        checkpoint.model,
+        checkpoint.processor,
+        rows,
+        seed=seed,
+        num_steps=settings.num_steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+    )
+    with (out / "losses.jsonl").open("w") as log:
+        for step, losses in follow(steps, "learning to see", settings.num_steps):
+            if step % 20 == 0:
+                log.write(json.dumps({"step": step, **losses}) + "\n")
+                log.flush()
+    save_model(tower, path)
+
+
+def _train_hint(
+    settings: HintSettings,
+    records: list[Record],
+    out: Path,
+    seed: int,
+    num_workers: int,
+    follow: Follow,
+) -> Path:
+    from anomalyr1.training.hint import build_samples, export_head, train_head, write_backbone
+
+    out.mkdir(exist_ok=True)
+    backbone = out / "backbone.onnx"
+    if not backbone.is_file():
+        every = max(1, len(records) // settings.num_pictures_to_standardise)
+        write_backbone(records[::every], backbone)
+    samples = list(
+        follow(
+            build_samples(records, backbone, seed=seed, num_workers=num_workers),
+            "features",
+            len(records),
+        )
+    )
+    steps = train_head(
+        samples,
+        seed=seed,
+        num_steps=settings.num_steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+    )
+    losses: list[float] = []
+    head = None
+    with (out / "losses.jsonl").open("w") as log:
+        for step, loss, head in follow(steps, "training the head", settings.num_steps):
+            losses.append(loss)
+            if step % 50 == 0:
+                log.write(json.dumps({"step": step, "loss": float(np.mean(losses[-50:]))}) + "\n")
+                log.flush()
+    assert head is not None
+    export_head(head, out / "head.onnx", {**asdict(settings), "seed": seed, "n": len(samples)})
+    return out
+
+
+def _git_state() -> str | None:
+    """The commit this runs from, None outside a checkout."""
+    try:
+        return subprocess.run(
+            ["git", "describe", "--always", "--dirty"],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=Path(__file__).parent,
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

@@ -1,0 +1,57 @@
+"""Supervised training of the language stage through TRL's SFTTrainer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from anomalyr1.checkpoint import Checkpoint
+from anomalyr1.training.dataset import HintedRecord, RowSettings, build_row
+
+
+def train_sft(
+    checkpoint: Checkpoint,
+    rows: Sequence[HintedRecord],
+    settings: RowSettings,
+    sft: Mapping[str, Any],
+    out: Path,
+    *,
+    seed: int,
+    resume: bool,
+) -> None:
+    """Train in place. `sft` goes unchanged to TRL's SFTConfig; checkpoints are kept below `out`.
+
+    With `resume` the last checkpoint in `out` is continued, optimiser and data order included.
+    """
+    from transformers.trainer_utils import get_last_checkpoint
+    from trl import SFTConfig, SFTTrainer
+
+    arguments = SFTConfig(
+        output_dir=str(out),
+        seed=seed,
+        max_length=None,
+        remove_unused_columns=False,
+        **sft,
+    )
+    trainer = SFTTrainer(
+        model=checkpoint.model,
+        args=arguments,
+        train_dataset=build_lazy_dataset(rows, checkpoint.processor, settings, seed),
+        processing_class=checkpoint.processor,
+    )
+    last = get_last_checkpoint(str(out)) if resume and out.is_dir() else None
+    trainer.train(resume_from_checkpoint=last)
+
+
+def build_lazy_dataset(
+    rows: Sequence[HintedRecord], processor: Any, settings: RowSettings, seed: int
+) -> Any:
+    """A datasets.Dataset whose pictures are read when a row is asked for."""
+    from datasets import Dataset
+
+    def build(batch: Mapping[str, list[int]]) -> dict[str, list[Any]]:
+        built = [build_row(rows[index], processor, settings, seed + index) for index in batch["row"]]
+        return {name: [row[name] for row in built] for name in ("prompt", "completion", "images")}
+
+    return Dataset.from_dict({"row": list(range(len(rows)))}).with_transform(build)

@@ -1,0 +1,180 @@
+"""Every value that travels between the parts of the system, and the exceptions users see.
+
+Pure values: frozen, slotted, equal by content. Nothing here reads a file or loads a model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Label = Literal["normal", "anomalous"]
+Status = Literal["ok", "no_answer", "malformed", "truncated"]
+BoxFrame = Literal["absolute", "relative_1000"]
+"""How a model family writes boxes: pixels of the resized picture it was shown (Qwen2.5-VL), or
+thousandths of each side (Qwen3-VL)."""
+
+Box = tuple[float, float, float, float]
+"""x1, y1, x2, y2: floats, half-open, x to the right and y down."""
+
+
+class InputError(ValueError):
+    """Something the user handed in cannot be used; the message names it and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A multiple-choice question: `options` maps letters to texts, `answer` is a letter or None."""
+
+    text: str
+    options: dict[str, str]
+    answer: str | None = None
+    question_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """One defect. `box_xyxy` is in original-image pixels; `confidence` in [0, 1] or None."""
+
+    box_xyxy: Box
+    defect_type: str = ""
+    description: str = ""
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One picture with what is known of it. `label` is None for a user's own photograph.
+
+    `regions` are ground-truth boxes (original-image pixels) where the data set gives them;
+    `reasoning` is a reference text for supervised training, empty elsewhere.
+    """
+
+    record_id: str
+    image_path: Path
+    dataset: str = ""
+    category: str = ""
+    split: str = ""
+    label: Label | None = None
+    defect_type: str = ""
+    mask_path: Path | None = None
+    reference_paths: tuple[Path, ...] = ()
+    knowledge: str = ""
+    regions: tuple[Region, ...] = ()
+    question: Question | None = None
+    reasoning: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One chat turn: `parts` are texts (str) and indices of pictures (int), in order."""
+
+    role: Literal["system", "user", "assistant"]
+    parts: tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What is put to a model. Integers in `messages[..].parts` index the pictures handed beside it.
+
+    `template_id` names the wording and carries a hash of it.
+    """
+
+    record_id: str
+    template_id: str
+    messages: tuple[Message, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What a model wrote. `p_anomalous` is P(anomalous) / (P(anomalous) + P(normal)) at the verdict
+    token, None where the text holds no verdict. `image_sizes_wh` are the sizes, in pixels, of the
+    pictures as the model saw them, in prompt order."""
+
+    record_id: str
+    text: str
+    num_tokens: int = 0
+    finish_reason: Literal["stop", "length"] = "stop"
+    token_logprobs: tuple[float, ...] = ()
+    p_anomalous: float | None = None
+    image_sizes_wh: tuple[tuple[int, int], ...] = ()
+    sample_index: int = 0
+    seed: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What could be read of a completion. Anything but status "ok" is unread: never "normal"."""
+
+    status: Status
+    reasoning: str = ""
+    label: Label | None = None
+    choice: str | None = None
+    regions: tuple[Region, ...] = ()
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The result for one picture, as written to findings.jsonl.
+
+    `verdict` is "normal", "anomalous" or "unread". `anomaly_score` (the model's) and
+    `detector_score` are in [0, 1] or None. Paths are relative to the run folder.
+    """
+
+    record_id: str
+    image: str
+    verdict: Literal["normal", "anomalous", "unread"]
+    anomaly_score: float | None = None
+    detector_score: float | None = None
+    reasoning: str = ""
+    defects: tuple[Defect, ...] = ()
+    raw_text: str = ""
+    status: str = ""
+    model: str = ""
+    template_id: str = ""
+    category: str = ""
+    seconds: float = 0.0
+    error: str | None = None
+    overlay: str | None = None
+    anomaly_map: str | None = None
+    reference: str | None = None
+    image_size_wh: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """One defect of a finding: box in original-image pixels, mask as a path in the run folder."""
+
+    label: str
+    description: str
+    box_xyxy: Box
+    mask: str | None = None
+    confidence: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A number with what stands behind it: n cases, unread among them, a 95 % interval."""
+
+    name: str
+    subset: str
+    value: float | None
+    n: int
+    n_unreadable: int = 0
+    ci_low: float | None = None
+    ci_high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Anomaly:
+    """What a detector says of one picture.
+
+    `anomaly_map`: float32 (H, W) in [0, 1], covering the whole picture at the detector's own
+    resolution (resize to the picture's size to overlay); calibrated: 0.5 is the decision line.
+    `score`: float in [0, 1], the picture's.
+    """
+
+    anomaly_map: object = field(compare=False)
+    score: float
