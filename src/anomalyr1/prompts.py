@@ -35,6 +35,10 @@ CHOICE = (
     "option."
 )
 
+VERDICT_PROBE = '<answer>{"verdict": "'
+"""Put behind a prompt, it makes the next word the verdict: its probabilities are the score, read
+before a reasoning has settled the matter."""
+
 
 def _template_id(kind: str, *templates: str) -> str:
     return f"{kind}-v1-{hashlib.sha256(chr(0).join(templates).encode()).hexdigest()[:8]}"
@@ -117,6 +121,15 @@ def render_inspection_answer(
         )
     answer = {"verdict": label, "defects": defects}
     return _render(reasoning, json.dumps(answer, ensure_ascii=False, separators=(", ", ": ")))
+
+
+def drop_reasoning(answer: str) -> str:
+    """A rendered answer without its reasoning: what follows `VERDICT_PROBE` is learned from it.
+
+    >>> drop_reasoning("<think>Even.</think><answer>A</answer>")
+    '<answer>A</answer>'
+    """
+    return answer[answer.index("<answer>") :]
 
 
 def render_choice_answer(letter: str, reasoning: str) -> str:

@@ -28,6 +28,9 @@ def synthesize(
     material: Annotated[
         Path | None, typer.Option(help="Folder of photographs of materials to cut parts from.")
     ] = None,
+    categories: Annotated[
+        list[str] | None, typer.Option("--category", help="Draw only these; repeat the option.")
+    ] = None,
     seed: Annotated[int, typer.Option()] = 0,
     num_workers: Annotated[int, typer.Option("--workers", min=1)] = os.cpu_count() or 1,
 ) -> None:
@@ -45,7 +48,15 @@ def synthesize(
     if normal is not None and material is not None:
         raise InputError("--normal and --material exclude each other: run the command twice")
     plan = Synthesis(
-        out_dir, num_products, num_references, num_queries, size, seed, normal, material
+        out_dir,
+        num_products,
+        num_references,
+        num_queries,
+        size,
+        seed,
+        normal,
+        material,
+        tuple(categories or ()),
     )
     records = []
     for product in follow(synthesize(plan, num_workers=num_workers), "drawing", num_products):

@@ -35,7 +35,8 @@ Picture = NDArray[np.uint8]
 @dataclass(frozen=True, slots=True)
 class Synthesis:
     """What to make. `normal` is a folder of whole normal pictures, one product; `material` one of
-    photographs of materials, of which each is cropped into products; neither: drawn parts."""
+    photographs of materials, of which each is cropped into products; neither: drawn parts, of
+    `categories` or of all."""
 
     out: Path
     num_products: int = 40
@@ -45,6 +46,7 @@ class Synthesis:
     seed: int = 0
     normal: Path | None = None
     material: Path | None = None
+    categories: tuple[str, ...] = ()
 
 
 def synthesize(plan: Synthesis, *, num_workers: int = 1) -> Iterator[list[Record]]:
@@ -133,7 +135,7 @@ def _choose_product(plan: Synthesis, index: int, rng: np.random.Generator) -> tu
         return plan.normal.name, _whole_pictures(load_normals(plan.normal, plan.size), index)
     if plan.material is not None:
         return crop_material(plan.material, index, plan.size, rng)
-    categories = (*SURFACES, *OBJECTS)
+    categories = plan.categories or (*SURFACES, *OBJECTS)
     category = categories[index % len(categories)]
     design = int(rng.integers(2**31))
     size = int(plan.size * rng.uniform(0.8, 1.2)) // 2 * 2
@@ -166,7 +168,7 @@ def _spoil(
     """The instance with one or more defects: picture, mask of all of them, regions."""
     kinds = [kind for kind in DEFECT_KINDS if split == "test_held_out" or kind not in HELD_OUT_KINDS]
     structural = [kind for kind in STRUCTURAL_DEFECTS.get(category, ()) if kind in kinds]
-    most = 8 if category == "circuit_board" else 3
+    most = 8 if category in ("circuit_board", "etched_board") else 3
     wanted = 1 if rng.random() < 0.6 else int(rng.integers(1, most + 1))
     part = draw(instance, None)
     image, mask = part.image, np.zeros(part.part.shape, bool)

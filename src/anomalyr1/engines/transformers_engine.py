@@ -10,11 +10,10 @@ from typing import Any
 from PIL import Image
 
 from anomalyr1.checkpoint import Checkpoint, CheckpointSettings, load_checkpoint
-from anomalyr1.parsing import verdict_span
-from anomalyr1.prompts import to_chat
+from anomalyr1.prompts import INSPECTION_TEMPLATE_ID, VERDICT_PROBE, to_chat
 from anomalyr1.types import BoxFrame, Completion, InputError, Prompt
 
-_WORDS = ("anomalous", "normal")
+LABELS = ("anomalous", "normal")
 
 
 class TransformersEngine:
@@ -48,7 +47,7 @@ class TransformersEngine:
         if not prompts:
             return []
         inputs = self._inputs(prompts, pictures)
-        watch = _Watch(self._processor.tokenizer)
+        watch = _Watch()
         torch.manual_seed(seed)
         sampling: dict[str, Any] = {"do_sample": False}
         if temperature > 0:
@@ -63,12 +62,25 @@ class TransformersEngine:
                 **sampling,
             )
         written = output[:, inputs["input_ids"].shape[1] :]
-        watch.finish(written)
+        logprobs = watch.finish(written)
         sizes = self._shown_sizes(inputs, pictures)
-        return [
-            self._completion(prompt, index, written[index], watch, sizes[index], limit, seed)
-            for index, prompt in enumerate(prompts)
-        ]
+        verdicts = self._probe_verdicts(prompts, pictures)
+        completions = []
+        for index, prompt in enumerate(prompts):
+            ids = self._until_end(written[index].tolist())
+            completions.append(
+                Completion(
+                    record_id=prompt.record_id,
+                    text=self._processor.tokenizer.decode(ids, skip_special_tokens=True),
+                    num_tokens=len(ids),
+                    finish_reason="length" if len(ids) >= limit else "stop",
+                    token_logprobs=tuple(logprobs[index][: len(ids)]),
+                    p_anomalous=verdicts[index],
+                    image_sizes_wh=sizes[index],
+                    seed=seed,
+                )
+            )
+        return completions
 
     def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Iterator[str]:
         """The greedy text of one prompt, piece by piece; generation runs in a thread of its own."""
@@ -90,12 +102,17 @@ class TransformersEngine:
         worker.join()
 
     def _inputs(
-        self, prompts: Sequence[Prompt], pictures: Sequence[Sequence[Image.Image]]
+        self,
+        prompts: Sequence[Prompt],
+        pictures: Sequence[Sequence[Image.Image]],
+        begun: str = "",
     ) -> dict[str, Any]:
+        """Model inputs, left-padded; `begun` is the beginning of each answer."""
         texts = [
             self._processor.apply_chat_template(
                 to_chat(prompt), tokenize=False, add_generation_prompt=True
             )
+            + begun
             for prompt in prompts
         ]
         nested = [list(shown) for shown in pictures]
@@ -133,109 +150,61 @@ class TransformersEngine:
             sizes.append(tuple((width * patch, height * patch) for _, height, width in rows))
         return sizes
 
-    def _completion(
-        self,
-        prompt: Prompt,
-        index: int,
-        written: Any,
-        watch: _Watch,
-        sizes: tuple[tuple[int, int], ...],
-        limit: int,
-        seed: int,
-    ) -> Completion:
+    def _until_end(self, ids: list[int]) -> list[int]:
         tokenizer = self._processor.tokenizer
-        ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
         configured = self._model.generation_config.eos_token_id
+        ends = {tokenizer.eos_token_id, tokenizer.pad_token_id}
         ends |= set(configured) if isinstance(configured, list) else {configured}
-        ids = written.tolist()
         length = next((place for place, token in enumerate(ids) if token in ends), len(ids))
-        ids = ids[:length]
-        text = tokenizer.decode(ids, skip_special_tokens=True)
-        return Completion(
-            record_id=prompt.record_id,
-            text=text,
-            num_tokens=length,
-            finish_reason="length" if length >= limit else "stop",
-            token_logprobs=tuple(watch.logprobs[index][:length]),
-            p_anomalous=self._p_anomalous(ids, text, watch, index),
-            image_sizes_wh=sizes,
-            seed=seed,
-        )
+        return ids[:length]
 
-    def _p_anomalous(self, ids: list[int], text: str, watch: _Watch, index: int) -> float | None:
-        """P(anomalous) / (P(anomalous) + P(normal)) at the token that begins the verdict."""
-        span = verdict_span(text)
-        if span is None:
-            return None
-        tokenizer = self._processor.tokenizer
-        step, before = 0, ""
-        while step < len(ids):
-            after = tokenizer.decode(ids[: step + 1], skip_special_tokens=True)
-            if len(after) > span[0]:
-                break
-            step, before = step + 1, after
-        lead = text[len(before) : span[0]]
-        shares = [watch.probability(step, index, lead, word) for word in _WORDS]
-        total = sum(shares)
-        return shares[0] / total if total > 0 else None
+    def _probe_verdicts(
+        self, prompts: Sequence[Prompt], pictures: Sequence[Sequence[Image.Image]]
+    ) -> list[float | None]:
+        """P(anomalous) / (P(anomalous) + P(normal)) of each prompt's verdict: the next word after
+        VERDICT_PROBE. None for prompts that ask for a letter, and where neither word is likely."""
+        import torch
+
+        if any(prompt.template_id != INSPECTION_TEMPLATE_ID for prompt in prompts):
+            return [None] * len(prompts)
+        inputs = self._inputs(prompts, pictures, VERDICT_PROBE)
+        with torch.inference_mode():
+            logits = self._model(**inputs, logits_to_keep=1).logits[:, -1].float()
+        shares = logits.softmax(-1)
+        anomalous, normal = (
+            shares[:, _beginnings(self._processor.tokenizer, word)].sum(-1) for word in LABELS
+        )
+        total = anomalous + normal
+        return [
+            float(part / whole) if whole > 1e-6 else None
+            for part, whole in zip(anomalous, total, strict=True)
+        ]
 
 
 class _Watch:
-    """A logits processor that changes nothing. It keeps the log-probability of each token chosen
-    and, for the verdict, the probabilities of the few tokens that can begin one."""
+    """A logits processor that changes nothing: it keeps the log-probability of each token."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        self._tokenizer = tokenizer
-        self._candidates = _verdict_tokens(tokenizer)
+    def __init__(self) -> None:
         self._last: Any = None
         self._chosen: list[list[float]] = []
-        self._verdicts: list[Any] = []
-        self.logprobs: list[list[float]] = []
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         if self._last is not None:
             self._keep(input_ids[:, -1:])
         self._last = scores.float().log_softmax(-1)
-        self._verdicts.append(self._last[:, list(self._candidates)].exp().cpu())
         return scores
 
     def _keep(self, tokens: Any) -> None:
         self._chosen.append(self._last.gather(1, tokens)[:, 0].tolist())
 
-    def finish(self, written: Any) -> None:
-        """Hand over the tokens (N, T) that were written, for the last step's choice."""
+    def finish(self, written: Any) -> list[list[float]]:
+        """Log-probabilities, a list a row, of the tokens (N, T) that were written."""
         self._keep(written[:, -1:])
-        self.logprobs = [list(row) for row in zip(*self._chosen, strict=True)]
-
-    def probability(self, step: int, index: int, lead: str, word: str) -> float:
-        """Probability at a step of the tokens that are `lead` and the beginning of `word`."""
-        if step >= len(self._verdicts):
-            return 0.0
-        pieces = _pieces(self._tokenizer)
-        columns = [
-            column
-            for column, token in enumerate(self._candidates)
-            if _begins(pieces[token], lead, word)
-        ]
-        return float(self._verdicts[step][index, columns].sum())
+        return [list(row) for row in zip(*self._chosen, strict=True)]
 
 
-def _begins(piece: str, lead: str, word: str) -> bool:
-    rest = piece[len(lead) :]
-    return piece.startswith(lead) and bool(rest) and word.startswith(rest)
-
-
-@lru_cache(maxsize=4)
-def _pieces(tokenizer: Any) -> tuple[str, ...]:
-    return tuple(tokenizer.batch_decode([[token] for token in range(len(tokenizer))]))
-
-
-@lru_cache(maxsize=4)
-def _verdict_tokens(tokenizer: Any) -> tuple[int, ...]:
-    """Tokens that, after punctuation and blanks, are the beginning of a verdict."""
-    tokens = []
-    for token, piece in enumerate(_pieces(tokenizer)):
-        bare = piece.lstrip(' "\n\':{')
-        if bare and any(word.startswith(bare) for word in _WORDS):
-            tokens.append(token)
-    return tuple(tokens)
+@lru_cache(maxsize=8)
+def _beginnings(tokenizer: Any, word: str) -> list[int]:
+    """Tokens that are the beginning of a word."""
+    pieces = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
+    return [token for token, piece in enumerate(pieces) if piece and word.startswith(piece)]

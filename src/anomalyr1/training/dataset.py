@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,26 @@ from anomalyr1.detectors.patch_memory import PatchMemoryDetector
 from anomalyr1.geometry import to_model
 from anomalyr1.hints import draw_hint
 from anomalyr1.images import load_image
-from anomalyr1.prompts import build_inspection_prompt, render_inspection_answer, to_chat
+from anomalyr1.prompts import (
+    build_inspection_prompt,
+    drop_reasoning,
+    render_inspection_answer,
+    to_chat,
+)
 from anomalyr1.types import Record, Region
 
 
 @dataclass(frozen=True, slots=True)
 class RowSettings:
-    """How rows are made: share without hint, share with a reference shown, coordinate grid.
+    """How rows are made: shares without hint, with a reference shown, without reasoning.
 
     `box_grid` rounds target boxes outward to multiples of so many model pixels: fewer numbers to
-    learn for a small model. `drop_knowledge` is for records that carry none.
+    learn for a small model. Rows without reasoning teach the verdict that the score is read from.
     """
 
     without_hint: float = 0.2
     with_reference: float = 0.4
+    without_reasoning: float = 0.2
     box_grid: int = 4
     max_boxes: int = 8
 
@@ -116,6 +122,8 @@ def build_row(hinted: HintedRecord, processor: Any, settings: RowSettings, seed:
     )
     answer = _answer(record, picture.size, shown_size(processor, picture.size), settings, rng,
                      with_hint=hinted.hint_path is not None)
+    if rng.random() < settings.without_reasoning:
+        answer = drop_reasoning(answer)
     return {
         "prompt": to_chat(prompt),
         "completion": [{"role": "assistant", "content": [{"type": "text", "text": answer}]}],
@@ -173,8 +181,3 @@ def round_outward(
     left, top = (grid * (side // grid) for side in box[:2])
     right, bottom = (grid * -(-side // grid) for side in box[2:])
     return left, top, min(right, size_wh[0]), min(bottom, size_wh[1])
-
-
-def without_reference(record: Record) -> Record:
-    """The record, its references taken away."""
-    return replace(record, reference_paths=())
