@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from anomalyr1.cli import data, evaluate, inspect, train
+from anomalyr1.cli import data, demo, evaluate, inspect, train
 from anomalyr1.cli.console import fail
 from anomalyr1.types import InputError
 
@@ -19,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("inspect")(inspect.inspect)
+app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")

@@ -165,13 +165,15 @@ def read_knowledge(given: str) -> str:
     return given.strip()
 
 
-def build_table(findings: Sequence[Finding]) -> Table:
-    """One row a picture: verdict, scores, defects, time."""
+def build_table(findings: Sequence[Finding], truth: Sequence[str] = ()) -> Table:
+    """One row a picture: verdict, scores, defects, time, and the truth where it is known."""
     table = Table(header_style="bold")
     for heading in ("picture", "verdict", "score", "detector", "defects", "seconds"):
         table.add_column(heading, overflow="fold")
+    if truth:
+        table.add_column("truth")
     styles = {"anomalous": "bold red", "normal": "green", "unread": "yellow"}
-    for finding in findings:
+    for number, finding in enumerate(findings):
         defects = ", ".join(defect.label or "defect" for defect in finding.defects)
         table.add_row(
             Text(finding.image),
@@ -180,6 +182,7 @@ def build_table(findings: Sequence[Finding]) -> Table:
             _number(finding.detector_score),
             Text(finding.error or defects),
             f"{finding.seconds:.2f}",
+            *truth[number : number + 1],
         )
     return table
 

@@ -165,7 +165,9 @@ def train_head(
     rng = np.random.default_rng(seed)
     head = Head().to(memory_format=torch.channels_last)
     optimiser = torch.optim.AdamW(head.parameters(), learning_rate, weight_decay=1e-2)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, learning_rate, num_steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, learning_rate, num_steps, pct_start=0.15
+    )
     by_shape: dict[tuple[int, ...], list[int]] = {}
     for index, sample in enumerate(samples):
         by_shape.setdefault(sample.mask.shape, []).append(index)
