@@ -138,14 +138,17 @@ def write_reasoning(
 ) -> str:
     """A reasoning text true to the record: evidence, place, kind, likely cause, conclusion.
 
-    `regions` are in pixels of a picture of `size_wh`; their `description` is quoted. The anomaly
-    map is spoken of only where the prompt holds one.
+    `regions` are in pixels of a picture of `size_wh`; their `description` is quoted, or else their
+    type named. An anomalous record may have none. The anomaly map is spoken of only where the
+    prompt holds one.
     """
     sentences = []
     if label == "normal":
         if with_hint:
             sentences.append(_pick(_NORMAL_HINTED, rng))
         sentences.append(_pick(_NORMAL_SEEN, rng))
+    elif not regions:
+        sentences.append("Something is unlike a normal part.")
     else:
         places = list(dict.fromkeys(grid_words(region.box_xyxy, size_wh) for region in regions))
         if with_hint:
@@ -154,7 +157,7 @@ def write_reasoning(
             )
         first = regions[0]
         count = "There is" if len(regions) == 1 else f"There are {len(regions)} defects, first"
-        sentences.append(f"{count} a {first.description}.")
+        sentences.append(f"{count} a {first.description or first.defect_type or 'defect'}.")
         words = KIND_WORDS.get(first.defect_type)
         if words is not None:
             sentences.append(f"Likely cause: {_pick(words.causes, rng)}.")

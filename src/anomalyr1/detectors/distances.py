@@ -7,7 +7,7 @@ sqrt(C), so that 1 is about the spread of one channel. Nothing here is learned.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -73,6 +73,15 @@ def build_memory(references: Sequence[Features]) -> Memory:
         mean.append(float(values.mean()))
         std.append(float(values.std()) + 1e-3)
     return Memory(banks, tuple(references), aligned, tuple(mean), tuple(std))
+
+
+def leave_out(memory: Memory, index: int) -> Memory:
+    """The memory without one of its references, its scale and way of matching kept."""
+    others = tuple(
+        features for number, features in enumerate(memory.references) if number != index
+    )
+    banks = tuple(_bank(others, level) for level in range(NUM_LEVELS))
+    return replace(memory, banks=banks, references=others)
 
 
 def compute_distances(features: Features, memory: Memory) -> NDArray[np.float32]:

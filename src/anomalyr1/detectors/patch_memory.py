@@ -22,6 +22,7 @@ from anomalyr1.detectors.distances import (
     Memory,
     build_memory,
     compute_distances,
+    leave_out,
 )
 from anomalyr1.types import Anomaly, InputError
 
@@ -76,21 +77,21 @@ class PatchMemoryDetector:
             return Calibrated(None, 0.0)
         key = _content_key(references)
         if key not in self._calibrated:
-            features = [self.features(reference) for reference in references]
-            self._calibrated[key] = Calibrated(build_memory(features), self._shift(features))
+            memory = build_memory([self.features(reference) for reference in references])
+            self._calibrated[key] = Calibrated(memory, self._shift(memory))
             while len(self._calibrated) > _MEMORIES_KEPT:
                 self._calibrated.popitem(last=False)
         self._calibrated.move_to_end(key)
         return self._calibrated[key]
 
-    def _shift(self, references: Sequence[Features]) -> float:
+    def _shift(self, memory: Memory) -> float:
         """How much the left-out normal references excite the map, beyond what normals should."""
-        if len(references) < 2:
+        if len(memory.references) < 2:
             return 0.0
-        scores = []
-        for index, features in enumerate(references):
-            others = [other for number, other in enumerate(references) if number != index]
-            scores.append(compute_score(self._logits(features, build_memory(others))))
+        scores = [
+            compute_score(self._logits(features, leave_out(memory, index)))
+            for index, features in enumerate(memory.references)
+        ]
         return compute_shift(scores)
 
 

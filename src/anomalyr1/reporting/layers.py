@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomalyr1.images import load_image
+from anomalyr1.reporting.maps import read_map
 from anomalyr1.reporting.overlays import DEFECT_COLOURS, colour_map
 from anomalyr1.types import Finding, InputError
 
@@ -72,11 +73,14 @@ def build_heat_layer(
     """
     if finding.anomaly_map is None:
         return ""
-    picture = _load_or_note(finding.anomaly_map, [out_dir], problems)
-    if picture is None:
+    try:
+        anomaly_map = read_map(out_dir / finding.anomaly_map)
+    except InputError as error:
+        problems.append(f"Cannot be shown: {error}")
         return ""
+    grey = Image.fromarray(np.round(anomaly_map * 255).astype(np.uint8))
     levels: NDArray[np.uint8] = np.asarray(
-        picture.convert("L").resize(_fit(size_wh, max_side), Image.Resampling.BILINEAR)
+        grey.resize(_fit(size_wh, max_side), Image.Resampling.BILINEAR)
     )
     return _encode(colour_map(levels), "JPEG")
 

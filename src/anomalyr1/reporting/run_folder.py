@@ -22,6 +22,7 @@ from PIL import Image
 from anomalyr1.images import load_image, write_bytes_atomic, write_png_atomic
 from anomalyr1.inspector import Inspection
 from anomalyr1.reporting.findings import FindingsWriter, load_findings
+from anomalyr1.reporting.maps import read_map, write_map
 from anomalyr1.reporting.overlays import draw_overlay
 from anomalyr1.types import Finding, InputError, Record
 
@@ -111,15 +112,13 @@ class RunFolder:
         anomaly_map = None
         if inspection.anomaly_map is not None:
             anomaly_map = f"maps/{stem}.png"
-            self._write_png(anomaly_map, np.round(inspection.anomaly_map * 255).astype(np.uint8))
+            write_map(self.folder / anomaly_map, inspection.anomaly_map)
         return replace(
             finding, defects=tuple(defects), overlay=overlay, anomaly_map=anomaly_map
         )
 
     def _write_png(self, name: str, picture: Image.Image | NDArray[np.uint8]) -> None:
-        path = self.folder / name
-        path.parent.mkdir(exist_ok=True)
-        write_png_atomic(path, picture)
+        write_png_atomic(self.folder / name, picture)
 
 
 def build_stem(finding: Finding) -> str:
@@ -164,8 +163,7 @@ def load_map(folder: Path, finding: Finding) -> NDArray[np.float32] | None:
     """A finding's anomaly map, float32 (h, w) in [0, 1], None where it has none."""
     if finding.anomaly_map is None:
         return None
-    with Image.open(folder / finding.anomaly_map) as picture:
-        return np.asarray(picture, np.float32) / 255.0
+    return read_map(folder / finding.anomaly_map)
 
 
 def load_united_mask(folder: Path, finding: Finding) -> NDArray[np.bool_] | None:

@@ -17,7 +17,7 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
-    """Records files to train on, and how many of their records (None: all)."""
+    """Records files to train on, and how many records of each at most (None: all)."""
 
     records: tuple[str, ...] = ()
     limit: int | None = None

@@ -71,11 +71,11 @@ def _load_training_records(recipe: Recipe) -> list[Record]:
         raise InputError("the recipe has no data: set data.records to records files")
     records: list[Record] = []
     for name in recipe.data.records:
-        records += load_records(Path(name))
+        records += load_records(Path(name))[: recipe.data.limit]
     for record in records:
         if record.label is None:
             raise InputError(f"record {record.record_id} has no label, so nothing can be learned")
-    return records[: recipe.data.limit]
+    return records
 
 
 def _start(recipe: Recipe, out: Path) -> Checkpoint:

@@ -1,0 +1,33 @@
+"""Anomaly maps on disk: 16-bit grey PNG, so that close values stay apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomalyr1.images import write_png_atomic
+from anomalyr1.types import InputError
+
+_TOP = 65535
+
+
+def write_map(path: Path, anomaly_map: NDArray[np.float32]) -> None:
+    """Write a map (h, w) with values in [0, 1]."""
+    levels = np.round(np.clip(anomaly_map, 0.0, 1.0) * _TOP).astype(np.uint16)
+    write_png_atomic(path, Image.fromarray(levels))
+
+
+def read_map(path: Path) -> NDArray[np.float32]:
+    """The map (h, w), float32 in [0, 1]. Raises InputError when the file is missing or no map."""
+    try:
+        with Image.open(path) as picture:
+            top = 255 if picture.mode == "L" else _TOP
+            levels = np.asarray(picture)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read as an anomaly map: {error}") from error
+    if levels.ndim != 2:
+        raise InputError(f"{path} is not an anomaly map: it has colours")
+    return levels.astype(np.float32) / top
