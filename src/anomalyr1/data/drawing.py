@@ -6,7 +6,6 @@ varies between instances is what a detector must learn to call normal.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import cv2
@@ -43,7 +42,8 @@ def draw_part(
         image = SURFACE_DRAWERS[category](seed, size, instance)
         return Drawn(image, ~nothing, nothing)
     if category not in OBJECT_DRAWERS:
-        raise InputError(f"category {category!r} is not drawn; choose {', '.join(SURFACES + OBJECTS)}")
+        known = ", ".join(SURFACES + OBJECTS)
+        raise InputError(f"category {category!r} is not drawn; choose {known}")
     _refuse_variant(category, variant, STRUCTURAL_DEFECTS.get(category, ()))
     draw = OBJECT_DRAWERS[category]
     image, part = draw(seed, size, instance, None)

@@ -13,8 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomalyr1.images import find_images, load_image
+from anomalyr1.types import InputError
 
 Picture = NDArray[np.uint8]
+
+_LEAST_SIDE = 16
+"""Pixels: below it there is nothing to enlarge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +54,17 @@ def crop_material(
     """A product cut from one photograph of a material: its name, and a function of the instance.
 
     The design (zoom, colour, contrast, turn, grey or not) is drawn once; each instance is another
-    crop of it with its own light and noise.
+    crop of it with its own light and noise. Raises InputError for a photograph too small to crop.
     """
     pictures = load_normals(folder, 1024)
     names = [path.stem for path in find_images([folder])]
     number = index % len(pictures)
     source = pictures[number]
+    if min(source.shape[:2]) < _LEAST_SIDE:
+        raise InputError(
+            f"photograph {names[number]} is {source.shape[1]}x{source.shape[0]} pixels, too small "
+            f"to crop a material from: give pictures of {_LEAST_SIDE} pixels a side or more"
+        )
     zoom = float(rng.uniform(0.5, 1.6))
     grey = rng.random() < 0.4
     gain = rng.uniform(0.75, 1.25, 3)
@@ -72,10 +81,7 @@ def crop_material(
         image = cv2.resize(
             np.ascontiguousarray(crop), (size, size), interpolation=cv2.INTER_AREA
         ).astype(np.float32)
-        if grey:
-            image = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
-        else:
-            image = image * gain
+        image = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2) if grey else image * gain
         image = 255.0 * (np.clip(image, 0, 255) / 255.0) ** gamma
         ramp = np.linspace(-1, 1, size, dtype=np.float32)
         light = 1 + own.uniform(-0.15, 0.15) * ramp[:, None] + own.uniform(-0.15, 0.15) * ramp

@@ -121,7 +121,12 @@ def _build(kind: type[Settings], table: object, where: str) -> Settings:
 
 def _typed(value: Any, wanted: str, where: str) -> Any:
     """Check against the field's annotation; integers are good floats, lists become tuples."""
-    simple = {"int": int, "float": (int, float), "str": str, "bool": bool}
+    simple: dict[str, type | tuple[type, ...]] = {
+        "int": int,
+        "float": (int, float),
+        "str": str,
+        "bool": bool,
+    }
     base = wanted.removesuffix(" | None")
     if base in simple:
         if not isinstance(value, simple[base]) or (isinstance(value, bool) and base != "bool"):
@@ -131,4 +136,6 @@ def _typed(value: Any, wanted: str, where: str) -> Any:
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise InputError(f"{where} is {value!r}; expected a list of texts")
         return tuple(value)
+    if base.startswith("Mapping") and not isinstance(value, dict):
+        raise InputError(f"{where} is {value!r}; expected a table")
     return value

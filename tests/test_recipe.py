@@ -1,0 +1,97 @@
+"""Recipes: every committed one parses, and a mistyped one is refused by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from anomalyr1.training.recipe import load_recipe
+from anomalyr1.types import InputError
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
+HEAD = 'description = "d"\nneeds = "n"\n'
+
+
+def write_recipe(folder: Path, text: str) -> Path:
+    path = folder / "recipe.toml"
+    path.write_text(HEAD + text, encoding="utf-8")
+    return path
+
+
+def test_there_are_recipes() -> None:
+    assert RECIPES
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_recipe_parses_and_trains_something(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.description and recipe.needs and recipe.data.records
+    assert recipe.hint or recipe.see or recipe.sft
+
+
+def test_tables_become_settings(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        write_recipe(tmp_path, '[data]\nrecords = ["a.jsonl"]\n[see]\nlearning_rate = 1\n')
+    )
+    assert recipe.data.records == ("a.jsonl",) and recipe.data.limit is None
+    assert recipe.see is not None and isinstance(recipe.see.learning_rate, float)
+    assert recipe.hint is None and recipe.sft is None
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sed = 1", r"recipe\.toml has an unknown key 'sed', did you mean 'seed'"),
+        ("[see]\nnum_stepz = 3", r"\[see\] has an unknown key 'num_stepz', did you mean 'num_st"),
+        ("[see]\nqqq = 3", "known: num_steps, batch_size, learning_rate"),
+        ("[see]\nnum_steps = 2.5", r"\[see\] num_steps is 2\.5; expected int"),
+        ("[see]\nnum_steps = true", "is True; expected int"),
+        ("[rows]\nbox_grid = '4'", "is '4'; expected int"),
+        ("[data]\nrecords = 'a.jsonl'", "expected a list of texts"),
+        ("[data]\nrecords = [1]", "expected a list of texts"),
+        ("see = 3", r"\[see\] must be a table"),
+        ("sft = 3", "sft is 3; expected a table"),
+        ("seed = ", "cannot be read"),
+    ],
+)
+def test_a_mistake_is_refused_with_what_was_meant(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_recipe(write_recipe(tmp_path, text))
+
+
+def test_a_recipe_without_a_description_is_incomplete(tmp_path: Path) -> None:
+    path = tmp_path / "bare.toml"
+    path.write_text("seed = 1\n", encoding="utf-8")
+    with pytest.raises(InputError, match=r"bare\.toml is incomplete.*description"):
+        load_recipe(path)
+
+
+def test_a_missing_recipe_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.toml cannot be read"):
+        load_recipe(tmp_path / "none.toml")
+
+
+def test_overrides_change_keys_and_make_tables(tmp_path: Path) -> None:
+    path = write_recipe(tmp_path, "[see]\nnum_steps = 5\n")
+    overrides = ["see.num_steps=2", "seed=7", "model=some/model", "sft.learning_rate=1e-4"]
+    recipe = load_recipe(path, overrides)
+    assert recipe.see is not None and recipe.see.num_steps == 2
+    assert (recipe.seed, recipe.model) == (7, "some/model")
+    assert recipe.sft == {"learning_rate": 1e-4}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("see.num_steps", "not of the form"),
+        ("a.b.c=1", "not of the form"),
+        ("=1", "not of the form"),
+        ("seed.x=1", "seed is not a table"),
+        ("see.num_stepz=1", "did you mean 'num_steps'"),
+        ("seed=x", "is 'x'; expected int"),
+    ],
+)
+def test_a_mistyped_override_is_refused(tmp_path: Path, override: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        load_recipe(write_recipe(tmp_path, "seed = 0\n"), [override])
