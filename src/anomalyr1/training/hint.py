@@ -182,7 +182,7 @@ def train_head(
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)
         optimiser.step()
         schedule.step()
-        yield step, float(loss), head
+        yield step, loss.item(), head
 
 
 def _batch(

@@ -157,7 +157,7 @@ def train_vision(
             optimiser.step()
             schedule.step()
             step += 1
-            yield step, {name: float(loss) for name, loss in losses.items()}
+            yield step, {name: loss.item() for name, loss in losses.items()}
             if step == num_steps:
                 break
     tower.eval()

@@ -40,8 +40,21 @@ def train_sft(
         train_dataset=build_lazy_dataset(rows, checkpoint.processor, settings, seed),
         processing_class=checkpoint.processor,
     )
+    # Trainer (transformers 5.23) reads a checkpoint's tensors under their published names, which
+    # are not this model's own, warns of missing keys and goes on with untrained weights.
+    trainer._load_from_checkpoint = lambda folder, model=None: load_weights(
+        checkpoint.model, Path(folder)
+    )
     last = get_last_checkpoint(str(out)) if resume and out.is_dir() else None
     trainer.train(resume_from_checkpoint=last)
+
+
+def load_weights(model: Any, folder: Path) -> None:
+    """Load a checkpoint's weights into a model of its kind, every key of which must be there."""
+    import torch
+
+    saved = type(model).from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
+    model.load_state_dict(saved.state_dict())
 
 
 def build_lazy_dataset(
