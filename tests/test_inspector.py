@@ -26,7 +26,9 @@ def test_a_picture_becomes_a_verdict_with_box_and_mask_in_original_pixels(tmp_pa
     assert result.finding.defects[0].confidence == pytest.approx(0.9)
 
 
-@pytest.mark.parametrize("text", ["", "I am sorry", "<answer>{}</answer>", "normal", "\ud800<answer>"])
+@pytest.mark.parametrize(
+    "text", ["", "I am sorry", "<answer>{}</answer>", "normal", "\ud800<answer>"]
+)
 def test_what_cannot_be_read_is_unread_and_never_normal(tmp_path: Path, text: str) -> None:
     path = make_picture(tmp_path / "part.png")
     finding = make_inspector(lambda prompt, pictures: text).inspect(path).finding

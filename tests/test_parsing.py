@@ -9,11 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomalyr1.parsing import (
-    choice_span,
     parse_choice,
     parse_inspection,
     parse_yes_no,
-    verdict_span,
 )
 from anomalyr1.types import Region, Response
 
@@ -376,50 +374,6 @@ def test_yes_or_no_is_the_first_word_only(text: str, choice: str | None) -> None
     assert (response.status, response.choice) == ("ok" if choice else "malformed", choice)
 
 
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        (answer_with(), "anomalous"),
-        (answer_with(verdict="normal"), "normal"),
-        ('"verdict": "normal" <answer>{"verdict":"anomalous", "defects": [', "anomalous"),
-        ('<answer>```json\n{"defects": [], "verdict" : "normal"}\n```</answer>', "normal"),
-        (
-            '<answer>{"defects": [{"verdict": "normal", "label": "\\"verdict\\": \\"normal\\""}], '
-            '"verdict": "anomalous"}</answer>',
-            "anomalous",
-        ),
-        (answer_with() * 2, "anomalous"),
-        (answer_with() + answer_with(verdict="normal"), None),
-        ('<answer>{"verdict": "anom', None),
-        ('<answer>{"verdict": "unknown"}</answer>', None),
-        ('{"verdict": "normal"}', None),
-        ("<answer>normal</answer>", None),
-        ("", None),
-    ],
-)
-def test_the_span_of_the_verdict_word_is_found(text: str, word: str | None) -> None:
-    span = verdict_span(text)
-    assert (span and text[slice(*span)]) == word
-    assert word is None or text[span[0] - 1] == '"'  # type: ignore[index]
-
-
-@pytest.mark.parametrize(
-    ("text", "span"),
-    [
-        ("<answer>B</answer>", (8, 9)),
-        ("<answer> **(b)** text</answer>", (12, 13)),
-        ("<answer>Option B.</answer>", (15, 16)),
-        ("A<answer>B", (9, 10)),
-        ("<answer>B</answer><answer>B</answer>", (8, 9)),
-        ("<answer>B</answer><answer>A</answer>", None),
-        ("<answer>A scratch is visible</answer>", None),
-        ("B", None),
-    ],
-)
-def test_the_span_of_the_letter_is_found(text: str, span: tuple[int, int] | None) -> None:
-    assert choice_span(text) == span
-
-
 TAGS = ["<answer>", "</answer>", "<think>", "</think>", "```json"]
 MARKS = ["{", "}", "[", "]", '"', "\\", ",", ":", "*", "\ud800", "\x00", "9" * 5000, "[" * 3000]
 KEYS = ['"verdict"', '"normal"', '"anomalous"', '"defects"', '"bbox_2d"', "[1, 2, 3, 4]", "NaN"]
@@ -459,8 +413,6 @@ def test_no_text_raises_and_only_ok_answers_say_anything(text: str, finish_reaso
         left, top, right, bottom = region.box_xyxy
         assert 0 <= left < right <= 200
         assert 0 <= top < bottom <= 200
-    for span in (verdict_span(text), choice_span(text)):
-        assert span is None or 0 <= span[0] < span[1] <= len(text)
 
 
 @PROPERTY
@@ -486,5 +438,5 @@ def test_any_numbers_as_a_box_are_read_or_refused(values: list[float]) -> None:
 )
 def test_long_hostile_texts_are_read_in_linear_time(text: str) -> None:
     # A quadratic reader would need minutes for these, far beyond the suite's patience.
-    for read in (read_inspection, parse_choice, parse_yes_no, verdict_span, choice_span):
+    for read in (read_inspection, parse_choice, parse_yes_no):
         read(text)  # type: ignore[operator]

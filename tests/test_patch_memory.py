@@ -1,4 +1,4 @@
-"""The detector: any picture, any references, calibrated; with a stand-in network and the real one."""
+"""The detector: any picture, any references, calibrated; a stand-in network and the real one."""
 
 from __future__ import annotations
 

@@ -53,7 +53,9 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
 
 
 def hinted(records: list[Record]) -> list[HintedRecord]:
-    return [HintedRecord(record, record.image_path, number % 2) for number, record in enumerate(records)]
+    return [
+        HintedRecord(record, record.image_path, number % 2) for number, record in enumerate(records)
+    ]
 
 
 def test_every_coordinate_is_one_token_and_text_comes_back() -> None:
@@ -64,9 +66,7 @@ def test_every_coordinate_is_one_token_and_text_comes_back() -> None:
     assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
-def test_a_target_answer_reads_back_as_its_record(
-    tiny: Checkpoint, records: list[Record]
-) -> None:
+def test_a_target_answer_reads_back_as_its_record(tiny: Checkpoint, records: list[Record]) -> None:
     settings = RowSettings(without_reasoning=0.0)
     row = build_row(hinted(records)[0], tiny.processor, settings, seed=0)
     assert len(row["images"]) == 2
@@ -95,7 +95,13 @@ def test_the_dense_stage_moves_the_vision_tower(records: list[Record]) -> None:
     rows = hinted(records)
     steps = list(
         train_vision(
-            checkpoint.model, checkpoint.processor, rows, seed=0, num_steps=3, batch_size=3, num_workers=0
+            checkpoint.model,
+            checkpoint.processor,
+            rows,
+            seed=0,
+            num_steps=3,
+            batch_size=3,
+            num_workers=0,
         )
     )
     assert [step for step, _ in steps] == [1, 2, 3]

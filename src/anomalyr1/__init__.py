@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from anomalyr1.inspector import Inspection, Inspector
     from anomalyr1.types import Finding, InputError, Record
 
-__all__ = ["Finding", "Inspection", "Inspector", "InputError", "Record"]
+__all__ = ["Finding", "InputError", "Inspection", "Inspector", "Record"]
 
 _HOMES = {
     "Inspection": "anomalyr1.inspector",

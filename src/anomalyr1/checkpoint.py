@@ -140,9 +140,7 @@ def _processor_class() -> type:
             self.video_token = "<|video_pad|>"
             self.image_token_id = tokenizer.convert_tokens_to_ids(self.image_token)
             self.video_token_id = tokenizer.convert_tokens_to_ids(self.video_token)
-            ProcessorMixin.__init__(
-                self, image_processor, tokenizer, chat_template=chat_template
-            )
+            ProcessorMixin.__init__(self, image_processor, tokenizer, chat_template=chat_template)
 
     _PROCESSOR_CLASS.append(PictureTextProcessor)
     return PictureTextProcessor

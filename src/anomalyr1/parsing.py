@@ -23,9 +23,6 @@ DEFAULT_LETTERS = "ABCDE"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _ANSWER_TAG = re.compile(r"</?answer>")
 _FENCE = re.compile(r"\A```(?:json|JSON)?[ \t]*\n?(.*)```\Z", re.DOTALL)
-# An unterminated string runs to the end; possessive, so that no text takes quadratic time.
-_JSON_TOKEN = re.compile(r'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[{}\[\]]', re.DOTALL)
-_VERDICT_VALUE = re.compile(r'\s*:\s*"(normal|anomalous)"')
 _PREFIX = re.compile(r"\s*(?:(?:answer|option|choice)\b\s*:?\s*){0,2}", re.IGNORECASE)
 # A letter counts when it is alone, in brackets, or set off by a mark; "e.g." and "A scratch" are
 # not options.
@@ -140,49 +137,6 @@ def parse_yes_no(text: str) -> Response:
     return Response("ok", reasoning, choice=words.pop())
 
 
-def verdict_span(text: str) -> tuple[int, int] | None:
-    """Start and end, in characters of `text`, of the verdict word inside the answer's JSON.
-
-    None where there is no verdict or several answers differ. An answer that was cut off behind
-    its verdict has one; whether the answer as a whole can be used is `parse_inspection`'s word.
-
-    >>> verdict_span('<answer>{"verdict": "normal"}</answer>')
-    (21, 27)
-    """
-    spans = []
-    for start, stop in _open_answers(text):
-        depth = 0
-        for token in _JSON_TOKEN.finditer(text, start, stop):
-            mark = token[0]
-            depth += (mark in "{[") - (mark in "}]")
-            if mark == '"verdict"' and depth == 1:
-                value = _VERDICT_VALUE.match(text, token.end(), stop)
-                if value is None:
-                    return None
-                spans.append(value.span(1))
-    words = {text[start:stop] for start, stop in spans}
-    return spans[0] if len(words) == 1 else None
-
-
-def choice_span(text: str) -> tuple[int, int] | None:
-    """Start and end, in characters of `text`, of the letter inside the answer tags.
-
-    None where the answer holds no letter (an option's text, prose) or several answers differ.
-
-    >>> choice_span("<answer>(B) scratch</answer>")
-    (9, 10)
-    """
-    spans = []
-    for start, stop in _open_answers(text):
-        plain, places = _undress(text[start:stop])
-        found = _find_letter(plain)
-        if found is None:
-            return None
-        spans.append((start + places[found[1]], start + places[found[1]] + 1))
-    letters = {text[start:stop].upper() for start, stop in spans}
-    return spans[0] if len(letters) == 1 else None
-
-
 def _read_reasoning(text: str) -> str:
     """What stands in the think tags; either tag may be missing, as some chat templates open it."""
     start, stop = text.find("<think>"), text.find("</think>")
@@ -209,15 +163,6 @@ def _split_answers(text: str, finish_reason: str) -> list[tuple[int, int]] | Res
     return [
         (opened.end(), closed.start()) for opened, closed in zip(tags[::2], tags[1::2], strict=True)
     ]
-
-
-def _open_answers(text: str) -> list[tuple[int, int]]:
-    """As `_split_answers`, but the only answer may lack its closing tag; else none."""
-    tags = list(_ANSWER_TAG.finditer(text))
-    if len(tags) == 1 and tags[0][0] == "<answer>":
-        return [(tags[0].end(), len(text))]
-    spans = _split_answers(text, "stop")
-    return spans if isinstance(spans, list) else []
 
 
 def _read_inspection(

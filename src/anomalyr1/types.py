@@ -89,8 +89,8 @@ class Prompt:
 @dataclass(frozen=True, slots=True)
 class Completion:
     """What a model wrote. `p_anomalous` is P(anomalous) / (P(anomalous) + P(normal)) of the verdict
-    asked for at once, without reasoning; None where no verdict was asked for. `image_sizes_wh` are the sizes, in pixels, of the
-    pictures as the model saw them, in prompt order."""
+    asked for at once, without reasoning; None where no verdict was asked for. `image_sizes_wh` are
+    the sizes, in pixels, of the pictures as the model saw them, in prompt order."""
 
     record_id: str
     text: str

@@ -14,7 +14,9 @@ from anomalyr1.types import InputError, Record
 
 
 def demo(
-    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path("demo"),
+    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder to write to.")] = Path(
+        "demo"
+    ),
     num_products: Annotated[int, typer.Option("--products", min=1, help="Of each source.")] = 3,
     seed: Annotated[int, typer.Option(help="Which parts and defects.")] = 5,
 ) -> None:
@@ -49,7 +51,9 @@ def make_demo_records(folder: Path, num_products: int, seed: int) -> list[Record
         categories=("screw", "circuit_board", "ground_metal_tile", "nut_kernel", "wood"),
     )
     cut = Synthesis(folder / "cut", num_products, num_queries=2, seed=seed, material=materials)
-    records = [record for plan in (drawn, cut) for product in synthesize(plan) for record in product]
+    records = [
+        record for plan in (drawn, cut) for product in synthesize(plan) for record in product
+    ]
     return [
         replace(record, record_id=f"{record.category}-{number}")
         for number, record in enumerate(records)

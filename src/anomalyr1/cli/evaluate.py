@@ -90,8 +90,6 @@ def build_metric_table(metrics: list[Metric]) -> Table:
         if metric.subset != "all":
             continue
         value = "undefined" if metric.value is None else f"{metric.value:.3f}"
-        interval = (
-            "" if metric.ci_low is None else f"{metric.ci_low:.3f} to {metric.ci_high:.3f}"
-        )
+        interval = "" if metric.ci_low is None else f"{metric.ci_low:.3f} to {metric.ci_high:.3f}"
         table.add_row(metric.name, value, interval, str(metric.n), str(metric.n_unreadable))
     return table

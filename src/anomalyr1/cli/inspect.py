@@ -139,9 +139,7 @@ def check_choice(flag: str, value: str, allowed: Sequence[str]) -> None:
         raise InputError(f"{flag} is {value!r}; choose one of {', '.join(allowed)}")
 
 
-def draw_references(
-    sources: Sequence[Path], max_references: int, seed: int
-) -> tuple[Path, ...]:
+def draw_references(sources: Sequence[Path], max_references: int, seed: int) -> tuple[Path, ...]:
     """The reference pictures of files and folders; more than wanted are drawn from the seed."""
     from anomalyr1.images import check_image, find_images
 

@@ -12,7 +12,9 @@ from anomalyr1.cli.console import err, follow, out
 
 
 def train(
-    recipe_file: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/nano-sft.toml.")],
+    recipe_file: Annotated[
+        Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/nano-sft.toml.")
+    ],
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]", help="Settings to change.")
     ] = None,

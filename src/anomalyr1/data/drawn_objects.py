@@ -49,7 +49,9 @@ def _polygon(points: NDArray[np.float64]) -> Plane:
     return canvas.astype(np.float32) / 255
 
 
-def _disc(x: float, y: float, radius_x: float, radius_y: float | None = None, turn: float = 0) -> Plane:
+def _disc(
+    x: float, y: float, radius_x: float, radius_y: float | None = None, turn: float = 0
+) -> Plane:
     angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
     radius_y = radius_x if radius_y is None else radius_y
     points = np.stack([radius_x * np.cos(angle), radius_y * np.sin(angle)], 1)
@@ -62,7 +64,9 @@ def _box(left: float, top: float, right: float, bottom: float) -> Plane:
 
 
 def _shade(rng: np.random.Generator, low: float, high: float, vivid: float) -> NDArray[np.float32]:
-    hsv = np.uint8([[[rng.uniform(0, 179), 255 * vivid * rng.random(), 255 * rng.uniform(low, high)]]])
+    hsv = np.uint8(
+        [[[rng.uniform(0, 179), 255 * vivid * rng.random(), 255 * rng.uniform(low, high)]]]
+    )
     return np.asarray(cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)[0, 0], np.float32) / 255
 
 
@@ -70,7 +74,10 @@ def _photograph_object(
     sketch: _Sketch, seed: int, size: int, instance: int, *, loose: bool, reach: float = 200
 ) -> tuple[Picture, Mask]:
     """Place the sketch on a background, light it, cast a shadow, take the picture."""
-    design, own = np.random.default_rng([seed, 0, 7]), np.random.default_rng([seed, instance + 1, 7])
+    design, own = (
+        np.random.default_rng([seed, 0, 7]),
+        np.random.default_rng([seed, instance + 1, 7]),
+    )
     zoom = size / _CANVAS * design.uniform(0.75, 1.15) * own.uniform(0.96, 1.04)
     turn = own.uniform(0, 360) if loose else own.uniform(-0.4, 0.4)
     free = max(0.0, size / 2 - reach * zoom)
@@ -78,7 +85,9 @@ def _photograph_object(
     matrix = cv2.getRotationMatrix2D((_CANVAS / 2, _CANVAS / 2), turn, zoom)
     matrix[:, 2] += size / 2 - _CANVAS / 2 + shift
     height, inside, colour = (
-        cv2.warpAffine(layer, matrix, (size, size), flags=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR)
+        cv2.warpAffine(
+            layer, matrix, (size, size), flags=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+        )
         for layer in (sketch.height, sketch.inside, sketch.colour / 1.0)
     )
     light = design.uniform(0, 2 * np.pi) + own.uniform(-0.2, 0.2)
@@ -100,9 +109,15 @@ def _photograph_object(
     return photograph(np.clip(plane, 0, 1).astype(np.float32), own, design), inside > 0.5
 
 
-def _background(design: np.random.Generator, own: np.random.Generator, size: int) -> NDArray[np.float32]:
+def _background(
+    design: np.random.Generator, own: np.random.Generator, size: int
+) -> NDArray[np.float32]:
     kind = design.random()
-    shade = _shade(design, 0.05, 0.3, 0.3) if kind < 0.35 else _shade(design, 0.5, 1.0, 1.0 if kind < 0.7 else 0.1)
+    shade = (
+        _shade(design, 0.05, 0.3, 0.3)
+        if kind < 0.35
+        else _shade(design, 0.5, 1.0, 1.0 if kind < 0.7 else 0.1)
+    )
     mottle = 1 + design.uniform(0, 0.06) * smooth_noise(own, size, design.uniform(3, 60))
     return np.asarray(shade * mottle[..., None], np.float32)
 
@@ -126,14 +141,29 @@ def screw(seed: int, size: int, instance: int, variant: str | None) -> tuple[Pic
     wave *= np.clip((length - x) / (1.2 * radius), 0.05, 1)
     if variant == "missing part":
         wave[x > 0.72 * length] = 0.0
-    top, bottom = np.stack([left + x, 256 + sag - wave], 1), np.stack([left + x, 256 + sag + wave], 1)
+    top, bottom = (
+        np.stack([left + x, 256 + sag - wave], 1),
+        np.stack([left + x, 256 + sag + wave], 1),
+    )
     sketch.add(_polygon(np.concatenate([top, bottom[::-1]])), metal, 26, radius)
-    for place in np.arange(0.22 * length, length * (0.7 if variant == "missing part" else 0.93), pitch):
+    for place in np.arange(
+        0.22 * length, length * (0.7 if variant == "missing part" else 0.93), pitch
+    ):
         level = 256 + np.interp(place, x, sag)
-        groove = _polygon(np.array([[left + place, level - radius], [left + place + 3, level - radius],
-                                    [left + place + 9, level + radius], [left + place + 6, level + radius]]))
+        groove = _polygon(
+            np.array(
+                [
+                    [left + place, level - radius],
+                    [left + place + 3, level - radius],
+                    [left + place + 9, level + radius],
+                    [left + place + 6, level + radius],
+                ]
+            )
+        )
         sketch.colour *= 1 - 0.45 * (groove * sketch.inside)[..., None]
-    sketch.add(_box(left - 34, 256 - head * radius, left + 4, 256 + head * radius), metal * 0.95, 30, 12)
+    sketch.add(
+        _box(left - 34, 256 - head * radius, left + 4, 256 + head * radius), metal * 0.95, 30, 12
+    )
     sketch.add(_box(left - 34, 250, left - 22, 262), metal * 0.3, 5, 3)
     return _photograph_object(sketch, seed, size, instance, loose=True)
 
@@ -145,8 +175,8 @@ def nut(seed: int, size: int, instance: int, variant: str | None) -> tuple[Pictu
     angle = np.arange(6) * np.pi / 3
     points = outer * np.stack([np.cos(angle), np.sin(angle)], 1) + 256
     if variant == "chipped edge":
-        corner = points[0]
-        points = np.concatenate([points[1:], [corner + [-30, -28], corner + [-46, 2], corner + [-26, 24]]])
+        bite = points[0] + np.array([[-30, -28], [-46, 2], [-26, 24]])
+        points = np.concatenate([points[1:], bite])
     sketch.add(_polygon(points), metal, 40, 16)
     ring = _disc(256, 256, outer * 0.72) - _disc(256, 256, outer * 0.66)
     sketch.colour *= 1 - 0.25 * ring[..., None]
@@ -164,8 +194,19 @@ def washer(seed: int, size: int, instance: int, variant: str | None) -> tuple[Pi
     sketch.add(_disc(256, 256, outer), metal, 22, 9)
     sketch.cut(_disc(256, 256, outer * design.uniform(0.35, 0.6)))
     if variant == "chipped edge":
-        sketch.cut(_polygon(np.array([[256 + outer + 8, 226], [256 + outer - 24, 240], [256 + outer - 18, 256],
-                                      [256 + outer - 28, 268], [256 + outer + 8, 286]])))
+        sketch.cut(
+            _polygon(
+                np.array(
+                    [
+                        [256 + outer + 8, 226],
+                        [256 + outer - 24, 240],
+                        [256 + outer - 18, 256],
+                        [256 + outer - 28, 268],
+                        [256 + outer + 8, 286],
+                    ]
+                )
+            )
+        )
     if variant == "missing part":
         sketch.cut(_polygon(np.array([[256, 256], [256 + 2 * outer, 160], [256 + 2 * outer, 300]])))
     return _photograph_object(sketch, seed, size, instance, loose=True, reach=outer)
@@ -177,7 +218,12 @@ def bottle_cap(seed: int, size: int, instance: int, variant: str | None) -> tupl
     teeth, outer = int(design.integers(18, 30)), design.uniform(140, 180)
     angle = np.linspace(0, 2 * np.pi, 720, endpoint=False)
     radius = outer + 6 * np.sign(np.sin(teeth * angle))
-    sketch.add(_polygon(np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1) + 256), colour, 36, 26)
+    sketch.add(
+        _polygon(np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1) + 256),
+        colour,
+        36,
+        26,
+    )
     ink = _shade(design, 0.1, 0.9, 0.8)
     ring = _disc(256, 256, outer * 0.7) - _disc(256, 256, outer * 0.64)
     sketch.colour += (ink - sketch.colour) * ring[..., None] * 0.9
@@ -189,7 +235,13 @@ def bottle_cap(seed: int, size: int, instance: int, variant: str | None) -> tupl
         letters[:, 190:225] = letters[:, 190:225] // 4
     if variant == "missing part":
         ring = _disc(256, 256, outer * 0.3)
-        sketch.cut(_polygon(np.array([[256 + 0.75 * outer, 216], [600, 190], [600, 320], [256 + 0.8 * outer, 290]])))
+        sketch.cut(
+            _polygon(
+                np.array(
+                    [[256 + 0.75 * outer, 216], [600, 190], [600, 320], [256 + 0.8 * outer, 290]]
+                )
+            )
+        )
     sketch.colour += (ink - sketch.colour) * (letters[..., None] / 255.0)
     return _photograph_object(sketch, seed, size, instance, loose=True, reach=outer)
 
@@ -199,13 +251,28 @@ def capsule(seed: int, size: int, instance: int, variant: str | None) -> tuple[P
     sketch = _Sketch()
     radius, half = design.uniform(55, 80), design.uniform(60, 110)
     first, second = _shade(design, 0.4, 0.95, 1.0), _shade(design, 0.7, 1.0, 0.5)
-    body = np.clip(_disc(256 - half, 256, radius) + _disc(256 + half, 256, radius) + _box(256 - half, 256 - radius, 256 + half, 256 + radius), 0, 1)
+    body = np.clip(
+        _disc(256 - half, 256, radius)
+        + _disc(256 + half, 256, radius)
+        + _box(256 - half, 256 - radius, 256 + half, 256 + radius),
+        0,
+        1,
+    )
     sketch.add(body, second, 60, radius)
     right = _box(256 + design.uniform(-30, 20), 0, _CANVAS, _CANVAS) * body
     sketch.colour += (first - sketch.colour) * right[..., None]
     if design.random() < 0.6:
         letters = np.zeros((_CANVAS, _CANVAS), np.uint8)
-        cv2.putText(letters, str(design.integers(100, 999)), (256 - int(half), 268), cv2.FONT_HERSHEY_SIMPLEX, 1.2, 255, 4, cv2.LINE_AA)
+        cv2.putText(
+            letters,
+            str(design.integers(100, 999)),
+            (256 - int(half), 268),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            1.2,
+            255,
+            4,
+            cv2.LINE_AA,
+        )
         sketch.colour *= 1 - 0.7 * letters[..., None] / 255.0
     if variant == "bent":
         rows = np.arange(_CANVAS, dtype=np.float32)
@@ -219,7 +286,11 @@ def capsule(seed: int, size: int, instance: int, variant: str | None) -> tuple[P
 def gear(seed: int, size: int, instance: int, variant: str | None) -> tuple[Picture, Mask]:
     design = np.random.default_rng([seed])
     metal, sketch = _metal_colour(design), _Sketch()
-    teeth, outer, depth = int(design.integers(12, 28)), design.uniform(150, 185), design.uniform(16, 30)
+    teeth, outer, depth = (
+        int(design.integers(12, 28)),
+        design.uniform(150, 185),
+        design.uniform(16, 30),
+    )
     angle = np.linspace(0, 2 * np.pi, 1440, endpoint=False)
     profile = np.clip(1.6 * np.sin(teeth * angle), -1, 1)
     if variant == "missing part":
@@ -227,11 +298,17 @@ def gear(seed: int, size: int, instance: int, variant: str | None) -> tuple[Pict
     if variant == "chipped edge":
         profile[np.abs(angle - 2.0) < 0.4 * np.pi / teeth] *= 0.1
     radius = outer - depth / 2 + profile * depth / 2
-    sketch.add(_polygon(np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1) + 256), metal, 24, 8)
+    sketch.add(
+        _polygon(np.stack([radius * np.cos(angle), radius * np.sin(angle)], 1) + 256), metal, 24, 8
+    )
     sketch.add(_disc(256, 256, outer * 0.62), metal * 0.8, 14, 10)
     for number in range(int(design.integers(0, 6))):
         place = 2 * np.pi * number / 5
-        sketch.cut(_disc(256 + 0.42 * outer * np.cos(place), 256 + 0.42 * outer * np.sin(place), 0.1 * outer))
+        sketch.cut(
+            _disc(
+                256 + 0.42 * outer * np.cos(place), 256 + 0.42 * outer * np.sin(place), 0.1 * outer
+            )
+        )
     sketch.cut(_disc(256, 256, outer * design.uniform(0.14, 0.24)))
     return _photograph_object(sketch, seed, size, instance, loose=True, reach=outer)
 
@@ -245,20 +322,42 @@ def connector(seed: int, size: int, instance: int, variant: str | None) -> tuple
     odd = int(design.integers(pins))
     for pin in range(pins):
         x = 256 - half + step * (pin + 1)
-        sketch.add(_box(x - step * 0.28, 200, x + step * 0.28, 270), np.float32([0.08, 0.08, 0.08]), 4, 4)
+        sketch.add(
+            _box(x - step * 0.28, 200, x + step * 0.28, 270), np.float32([0.08, 0.08, 0.08]), 4, 4
+        )
         if pin == odd and variant == "missing part":
             continue
         lean = step * 0.45 if pin == odd and variant == "bent" else 0.0
         if pin == odd and variant == "misplaced part":
             x += step * 0.35
-        sketch.add(_polygon(np.array([[x - 5, 220], [x + 5, 220], [x + 5, 290], [x + 5 + lean, 360],
-                                      [x - 5 + lean, 360], [x - 5, 290]])), metal, 12, 5)
+        sketch.add(
+            _polygon(
+                np.array(
+                    [
+                        [x - 5, 220],
+                        [x + 5, 220],
+                        [x + 5, 290],
+                        [x + 5 + lean, 360],
+                        [x - 5 + lean, 360],
+                        [x - 5, 290],
+                    ]
+                )
+            ),
+            metal,
+            12,
+            5,
+        )
     return _photograph_object(sketch, seed, size, instance, loose=False, reach=half)
 
 
 def circuit_board(seed: int, size: int, instance: int, variant: str | None) -> tuple[Picture, Mask]:
     design, own = np.random.default_rng([seed]), np.random.default_rng([seed, instance + 1])
-    board = np.array([[0.05, 0.3, 0.15], [0.05, 0.15, 0.4], [0.3, 0.05, 0.08], [0.06, 0.06, 0.07]][int(design.integers(4))], np.float32)
+    board = np.array(
+        [[0.05, 0.3, 0.15], [0.05, 0.15, 0.4], [0.3, 0.05, 0.08], [0.06, 0.06, 0.07]][
+            int(design.integers(4))
+        ],
+        np.float32,
+    )
     plane = np.broadcast_to(board, (size, size, 3)).astype(np.float32).copy()
     copper = _traces(design, size, int(design.integers(8, 20)))
     plane = plane + (board * 1.7 + 0.06 - plane) * copper[..., None]
@@ -266,7 +365,14 @@ def circuit_board(seed: int, size: int, instance: int, variant: str | None) -> t
     chips = []
     for _number in range(int(design.integers(3, 7))):
         width, height = design.integers(size // 9, size // 4, 2)
-        chips.append((int(design.integers(4, size - width - 4)), int(design.integers(4, size - height - 4)), int(width), int(height)))
+        chips.append(
+            (
+                int(design.integers(4, size - width - 4)),
+                int(design.integers(4, size - height - 4)),
+                int(width),
+                int(height),
+            )
+        )
     odd = int(design.integers(len(chips)))
     for number, (left, top, width, height) in enumerate(chips):
         kind, text = design.integers(2), str(design.integers(100, 9999))
@@ -277,14 +383,36 @@ def circuit_board(seed: int, size: int, instance: int, variant: str | None) -> t
         shade = 20 if kind == 0 else 165
         for pin in range(0, max(1, width // 9)):
             x = left + 5 + 9 * pin
-            cv2.rectangle(picture, (x, top - 5), (x + 3, top + height + 5), (178, 178, 173), -1, cv2.LINE_AA)
-        cv2.rectangle(picture, (left, top), (left + width, top + height), (shade, shade, shade), -1, cv2.LINE_AA)
-        cv2.rectangle(picture, (left, top), (left + width, top + height), (shade + 25,) * 3, 1, cv2.LINE_AA)
+            cv2.rectangle(
+                picture, (x, top - 5), (x + 3, top + height + 5), (178, 178, 173), -1, cv2.LINE_AA
+            )
+        cv2.rectangle(
+            picture,
+            (left, top),
+            (left + width, top + height),
+            (shade, shade, shade),
+            -1,
+            cv2.LINE_AA,
+        )
+        cv2.rectangle(
+            picture, (left, top), (left + width, top + height), (shade + 25,) * 3, 1, cv2.LINE_AA
+        )
         if number == odd and variant == "misprint":
             text = text[::-1] + "8"
-        cv2.putText(picture, text, (left + 4, top + height // 2 + 4), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (60 if kind == 1 else 215,) * 3, 1, cv2.LINE_AA)
+        cv2.putText(
+            picture,
+            text,
+            (left + 4, top + height // 2 + 4),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.4,
+            (60 if kind == 1 else 215,) * 3,
+            1,
+            cv2.LINE_AA,
+        )
     shift = np.float32([[1, 0, own.uniform(-1, 1)], [0, 1, own.uniform(-1, 1)]])
-    plane = cv2.warpAffine(picture.astype(np.float32) / 255, shift, (size, size), borderMode=cv2.BORDER_REPLICATE)
+    plane = cv2.warpAffine(
+        picture.astype(np.float32) / 255, shift, (size, size), borderMode=cv2.BORDER_REPLICATE
+    )
     return photograph(np.clip(plane, 0, 1), own, design), np.ones((size, size), bool)
 
 
@@ -293,7 +421,9 @@ def etched_board(seed: int, size: int, instance: int, variant: str | None) -> tu
     design, own = np.random.default_rng([seed]), np.random.default_rng([seed, instance + 1])
     copper = _traces(design, size, int(design.integers(5, 16)), wide=True)
     shift = np.float32([[1, 0, own.uniform(-0.8, 0.8)], [0, 1, own.uniform(-0.8, 0.8)]])
-    copper = cv2.warpAffine(cv2.GaussianBlur(copper, (0, 0), 1.0), shift, (size, size), borderMode=cv2.BORDER_REPLICATE)
+    copper = cv2.warpAffine(
+        cv2.GaussianBlur(copper, (0, 0), 1.0), shift, (size, size), borderMode=cv2.BORDER_REPLICATE
+    )
     ragged = copper + 0.12 * smooth_noise(own, size, size / 3)
     binary = (ragged > 0.5 + own.uniform(-0.06, 0.06)).astype(np.float32)
     if np.random.default_rng([seed, 3]).random() < 0.7:
@@ -320,15 +450,27 @@ def _traces(design: np.random.Generator, size: int, count: int, wide: bool = Fal
             path = [point]
             for leg, turn in zip(legs, [0, *turns], strict=True):
                 angle = turn * np.pi / 4
-                direction = np.array([direction[0] * np.cos(angle) - direction[1] * np.sin(angle),
-                                      direction[0] * np.sin(angle) + direction[1] * np.cos(angle)])
+                direction = np.array(
+                    [
+                        direction[0] * np.cos(angle) - direction[1] * np.sin(angle),
+                        direction[0] * np.sin(angle) + direction[1] * np.cos(angle),
+                    ]
+                )
                 path.append(path[-1] + direction * leg)
-            cv2.polylines(canvas, [np.round(np.array(path)).astype(np.int32)], False, 255, thick, cv2.LINE_AA)
+            cv2.polylines(
+                canvas, [np.round(np.array(path)).astype(np.int32)], False, 255, thick, cv2.LINE_AA
+            )
             for end in (path[0], path[-1]):
                 pad = int(unit * design.uniform(4, 11))
                 centre = (int(end[0]), int(end[1]))
                 if design.random() < 0.3:
-                    cv2.rectangle(canvas, (centre[0] - pad, centre[1] - pad), (centre[0] + pad, centre[1] + pad), 255, -1)
+                    cv2.rectangle(
+                        canvas,
+                        (centre[0] - pad, centre[1] - pad),
+                        (centre[0] + pad, centre[1] + pad),
+                        255,
+                        -1,
+                    )
                 else:
                     cv2.circle(canvas, centre, pad + 2, 255, -1, cv2.LINE_AA)
                     if design.random() < 0.6:
@@ -340,16 +482,35 @@ def nut_kernel(seed: int, size: int, instance: int, variant: str | None) -> tupl
     design, own = np.random.default_rng([seed]), np.random.default_rng([seed, instance + 1])
     sketch = _Sketch()
     angle = np.linspace(0, 2 * np.pi, 180, endpoint=False)
-    width, tall = design.uniform(80, 130) * own.uniform(0.93, 1.07, 2) * [1, design.uniform(0.75, 1.2)]
-    lumps = sum(own.uniform(0, 0.03) * np.cos(order * angle + own.uniform(0, 6)) for order in (2, 3, 4, 5))
+    width, tall = (
+        design.uniform(80, 130) * own.uniform(0.93, 1.07, 2) * [1, design.uniform(0.75, 1.2)]
+    )
+    lumps = sum(
+        own.uniform(0, 0.03) * np.cos(order * angle + own.uniform(0, 6)) for order in (2, 3, 4, 5)
+    )
     tip = design.uniform(0, 0.3) * np.exp(-((np.minimum(angle, 2 * np.pi - angle)) ** 2) / 0.05)
     radius = 1 + lumps + tip
-    brown = np.float32([design.uniform(0.5, 0.9), design.uniform(0.35, 0.72), design.uniform(0.2, 0.5)])
-    sketch.add(_polygon(np.stack([width * radius * np.cos(angle), tall * radius * np.sin(angle)], 1) + 256), brown, 70, 0.8 * min(width, tall))
-    wrinkles = 0.12 * design.random() * smooth_noise(own, _CANVAS, 40, 8) + 0.1 * design.random() * smooth_noise(own, _CANVAS, 9)
+    brown = np.float32(
+        [design.uniform(0.5, 0.9), design.uniform(0.35, 0.72), design.uniform(0.2, 0.5)]
+    )
+    sketch.add(
+        _polygon(
+            np.stack([width * radius * np.cos(angle), tall * radius * np.sin(angle)], 1) + 256
+        ),
+        brown,
+        70,
+        0.8 * min(width, tall),
+    )
+    wrinkles = 0.12 * design.random() * smooth_noise(
+        own, _CANVAS, 40, 8
+    ) + 0.1 * design.random() * smooth_noise(own, _CANVAS, 9)
     pale = 0.25 * design.random() * np.clip(smooth_noise(own, _CANVAS, 14) - 1.2, 0, 1)
-    sketch.colour = np.clip(sketch.colour * (1 + wrinkles[..., None]) + pale[..., None], 0, 1).astype(np.float32)
-    return _photograph_object(sketch, seed, size, instance, loose=True, reach=1.3 * max(width, tall))
+    sketch.colour = np.clip(
+        sketch.colour * (1 + wrinkles[..., None]) + pale[..., None], 0, 1
+    ).astype(np.float32)
+    return _photograph_object(
+        sketch, seed, size, instance, loose=True, reach=1.3 * max(width, tall)
+    )
 
 
 OBJECT_DRAWERS: dict[str, Drawer] = {

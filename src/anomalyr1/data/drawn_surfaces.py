@@ -46,15 +46,21 @@ def tint(plane: Plane, design: np.random.Generator, grey_share: float = 0.5) -> 
     if design.random() < grey_share:
         return np.repeat(plane[..., None], 3, axis=2)
     hue, saturation = design.uniform(0, 179), design.uniform(40, 200)
-    shades = np.uint8([[[hue, saturation, 255], [(hue + design.uniform(-12, 12)) % 180, saturation * 0.6, 255]]])
+    shades = np.uint8(
+        [[[hue, saturation, 255], [(hue + design.uniform(-12, 12)) % 180, saturation * 0.6, 255]]]
+    )
     light, other = cv2.cvtColor(shades, cv2.COLOR_HSV2RGB)[0].astype(np.float32) / 255
-    return np.asarray(plane[..., None] * ((1 - plane[..., None]) * light + plane[..., None] * other), np.float32)
+    return np.asarray(
+        plane[..., None] * ((1 - plane[..., None]) * light + plane[..., None] * other), np.float32
+    )
 
 
 def _metal(design: np.random.Generator, own: np.random.Generator, size: int) -> Plane:
     plane = np.full((size, size), design.uniform(0.3, 0.65), np.float32)
     for cells, share in ((300, 0.03), (90, 0.03), (25, 0.025), (7, 0.03)):
-        plane += share * design.uniform(0.3, 1.6) * smooth_noise(own, size, cells, design.uniform(2, 5))
+        plane += (
+            share * design.uniform(0.3, 1.6) * smooth_noise(own, size, cells, design.uniform(2, 5))
+        )
     bands = smooth_noise(own, size, design.uniform(5, 14), 3)
     plane += design.uniform(0, 0.12) * np.maximum(bands - 0.8, 0)
     plane += design.uniform(0, 0.05) * smooth_noise(own, size, 4)
@@ -83,7 +89,9 @@ def ground_metal_tile(seed: int, size: int, instance: int) -> Picture:
     for side in range(4):
         if own.random() < 0.45:
             depth = own.uniform(0.005, 0.06) * size
-            edge = depth + own.uniform(0, 0.012) * size * smooth_noise(own, size, own.uniform(3, 9))[0]
+            edge = (
+                depth + own.uniform(0, 0.012) * size * smooth_noise(own, size, own.uniform(3, 9))[0]
+            )
             distance = np.arange(size, dtype=np.float32)[:, None] - edge[None]
             inside = np.minimum(inside, np.rot90(np.clip(distance / 2 + 0.5, 0, 1), side))
     rim = cv2.GaussianBlur(inside, (0, 0), 3) - inside
@@ -104,19 +112,33 @@ def woven_fabric(seed: int, size: int, instance: int) -> Picture:
     down += 0.8 * smooth_noise(own, size, 12)
     warp, weft = np.sin(2 * np.pi * across / period), np.sin(2 * np.pi * down / period)
     kind = design.integers(3)
-    plane = warp * weft if kind == 0 else np.maximum(warp, weft) if kind == 1 else np.sin(
-        2 * np.pi * across / period + 1.2 * np.sin(2 * np.pi * down / period))
+    plane = (
+        warp * weft
+        if kind == 0
+        else np.maximum(warp, weft)
+        if kind == 1
+        else np.sin(2 * np.pi * across / period + 1.2 * np.sin(2 * np.pi * down / period))
+    )
     plane = 0.5 + design.uniform(0.08, 0.25) * plane
     if design.random() < 0.4:
         check = period * design.integers(4, 9)
-        plane += design.uniform(0.05, 0.2) * (np.sign(np.sin(2 * np.pi * across / check)) + np.sign(np.sin(2 * np.pi * down / check))) / 2
+        plane += (
+            design.uniform(0.05, 0.2)
+            * (
+                np.sign(np.sin(2 * np.pi * across / check))
+                + np.sign(np.sin(2 * np.pi * down / check))
+            )
+            / 2
+        )
     plane += 0.04 * smooth_noise(own, size, size / 2)
     return photograph(tint(np.clip(plane, 0, 1), design, 0.4), own, design)
 
 
 def wood(seed: int, size: int, instance: int) -> Picture:
     design, own = np.random.default_rng([seed]), np.random.default_rng([seed, instance + 1])
-    rings = 3 * smooth_noise(own, size, 2.5, 1.5) + np.linspace(0, design.uniform(8, 30), size)[None]
+    rings = (
+        3 * smooth_noise(own, size, 2.5, 1.5) + np.linspace(0, design.uniform(8, 30), size)[None]
+    )
     plane = 0.55 + design.uniform(0.05, 0.15) * np.sin(rings + 0.5 * smooth_noise(own, size, 8, 3))
     plane += design.uniform(0.02, 0.06) * smooth_noise(own, size, 200, 5)
     plane = np.asarray(plane, np.float32)
@@ -132,8 +154,12 @@ def leather(seed: int, size: int, instance: int) -> Picture:
     cells = design.uniform(25, 70)
     bumps = cv2.GaussianBlur(smooth_noise(own, size, cells), (0, 0), 1.2)
     ridges = np.abs(bumps) + 0.5 * np.abs(smooth_noise(own, size, cells * 0.5))
-    plane = 0.3 + design.uniform(0.06, 0.14) * np.tanh(1.5 * ridges) + 0.02 * smooth_noise(own, size, 3)
-    return photograph(tint(np.clip(plane * design.uniform(0.8, 1.8), 0, 1), design, 0.3), own, design)
+    plane = (
+        0.3 + design.uniform(0.06, 0.14) * np.tanh(1.5 * ridges) + 0.02 * smooth_noise(own, size, 3)
+    )
+    return photograph(
+        tint(np.clip(plane * design.uniform(0.8, 1.8), 0, 1), design, 0.3), own, design
+    )
 
 
 def ceramic_tile(seed: int, size: int, instance: int) -> Picture:
@@ -143,7 +169,9 @@ def ceramic_tile(seed: int, size: int, instance: int) -> Picture:
         vein = np.abs(smooth_noise(own, size, 6) + 0.4 * smooth_noise(own, size, 20))
         plane -= design.uniform(0.03, 0.15) * np.exp(-vein * 6)
     speckles = smooth_noise(own, size, size / design.uniform(2, 6))
-    plane += design.uniform(0.01, 0.05) * np.where(speckles > design.uniform(1, 2), design.choice([-3, 2]), 0)
+    plane += design.uniform(0.01, 0.05) * np.where(
+        speckles > design.uniform(1, 2), design.choice([-3, 2]), 0
+    )
     plane += design.uniform(0, 0.04) * smooth_noise(own, size, 5)
     return photograph(tint(np.clip(plane, 0, 1), design), own, design)
 

@@ -166,7 +166,9 @@ def _spoil(
     draw: DrawPart, instance: int, category: str, split: str, rng: np.random.Generator
 ) -> tuple[Picture, NDArray[np.bool_], tuple[Region, ...]]:
     """The instance with one or more defects: picture, mask of all of them, regions."""
-    kinds = [kind for kind in DEFECT_KINDS if split == "test_held_out" or kind not in HELD_OUT_KINDS]
+    kinds = [
+        kind for kind in DEFECT_KINDS if split == "test_held_out" or kind not in HELD_OUT_KINDS
+    ]
     structural = [kind for kind in STRUCTURAL_DEFECTS.get(category, ()) if kind in kinds]
     most = 8 if category in ("circuit_board", "etched_board") else 3
     wanted = 1 if rng.random() < 0.6 else int(rng.integers(1, most + 1))

@@ -152,9 +152,7 @@ def write_reasoning(
     else:
         places = list(dict.fromkeys(grid_words(region.box_xyxy, size_wh) for region in regions))
         if with_hint:
-            sentences.append(
-                _pick(_ANOMALOUS_HINTED, rng).format(places=" and ".join(places[:3]))
-            )
+            sentences.append(_pick(_ANOMALOUS_HINTED, rng).format(places=" and ".join(places[:3])))
         first = regions[0]
         count = "There is" if len(regions) == 1 else f"There are {len(regions)} defects, first"
         sentences.append(f"{count} a {first.description or first.defect_type or 'defect'}.")

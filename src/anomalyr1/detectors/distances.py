@@ -58,8 +58,10 @@ def build_memory(references: Sequence[Features]) -> Memory:
     ]
     aligned = all(_same_grid(features, others) for features, others in pairs) and _prefer_aligned(
         [_aligned_level(features, others, _DECIDING) for features, others in pairs],
-        [_bank_level(_thinned(features), _bank(others, _DECIDING), _DECIDING)
-         for features, others in pairs],
+        [
+            _bank_level(_thinned(features), _bank(others, _DECIDING), _DECIDING)
+            for features, others in pairs
+        ],
     )
     mean, std = [], []
     for level in range(NUM_LEVELS):
@@ -77,9 +79,7 @@ def build_memory(references: Sequence[Features]) -> Memory:
 
 def leave_out(memory: Memory, index: int) -> Memory:
     """The memory without one of its references, its scale and way of matching kept."""
-    others = tuple(
-        features for number, features in enumerate(memory.references) if number != index
-    )
+    others = tuple(features for number, features in enumerate(memory.references) if number != index)
     banks = tuple(_bank(others, level) for level in range(NUM_LEVELS))
     return replace(memory, banks=banks, references=others)
 
@@ -126,9 +126,7 @@ def _bank(references: Sequence[Features], level: int) -> NDArray[np.float32]:
     return np.ascontiguousarray(rows)
 
 
-def _bank_level(
-    features: Features, bank: NDArray[np.float32], level: int
-) -> NDArray[np.float32]:
+def _bank_level(features: Features, bank: NDArray[np.float32], level: int) -> NDArray[np.float32]:
     """Distance (H, W) of each patch to the nearest row of the bank."""
     channels, height, width = features[level].shape
     rows = features[level].reshape(channels, -1).T

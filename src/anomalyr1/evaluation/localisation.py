@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from anomalyr1.geometry import match_boxes
 from numpy.typing import NDArray
 
 from anomalyr1.evaluation.intervals import Floats, auroc_of_histograms, divide
+from anomalyr1.geometry import match_boxes
 from anomalyr1.types import Box, InputError
 
 NUM_BINS = 4096

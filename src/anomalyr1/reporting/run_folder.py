@@ -113,9 +113,7 @@ class RunFolder:
         if inspection.anomaly_map is not None:
             anomaly_map = f"maps/{stem}.png"
             write_map(self.folder / anomaly_map, inspection.anomaly_map)
-        return replace(
-            finding, defects=tuple(defects), overlay=overlay, anomaly_map=anomaly_map
-        )
+        return replace(finding, defects=tuple(defects), overlay=overlay, anomaly_map=anomaly_map)
 
     def _write_png(self, name: str, picture: Image.Image | NDArray[np.uint8]) -> None:
         write_png_atomic(self.folder / name, picture)

@@ -132,7 +132,7 @@ def _published_name(name: str) -> str:
 
 @torch.no_grad()
 def standardise(backbone: Backbone, pictures: list[torch.Tensor]) -> None:
-    """Set `shift` and `scale` from pictures (1, 3, H, W), so that each channel has mean 0, std 1."""
+    """Set `shift` and `scale` from pictures (1, 3, H, W), for mean 0 and std 1 a channel."""
     sums = [[torch.zeros(channels), torch.zeros(channels), 0] for channels in TAP_CHANNELS]
     for picture in pictures:
         for total, tap in zip(sums, backbone(picture), strict=True):

@@ -108,7 +108,9 @@ def choose_rows(
     return rows
 
 
-def build_row(hinted: HintedRecord, processor: Any, settings: RowSettings, seed: int) -> dict[str, Any]:
+def build_row(
+    hinted: HintedRecord, processor: Any, settings: RowSettings, seed: int
+) -> dict[str, Any]:
     """One row: `prompt` and `completion` as conversations, `images` as PIL pictures in order."""
     record = hinted.record
     rng = np.random.default_rng([seed, 1])
@@ -120,8 +122,14 @@ def build_row(hinted: HintedRecord, processor: Any, settings: RowSettings, seed:
     prompt = build_inspection_prompt(
         record, num_references=hinted.num_references, with_hint=hinted.hint_path is not None
     )
-    answer = _answer(record, picture.size, shown_size(processor, picture.size), settings, rng,
-                     with_hint=hinted.hint_path is not None)
+    answer = _answer(
+        record,
+        picture.size,
+        shown_size(processor, picture.size),
+        settings,
+        rng,
+        with_hint=hinted.hint_path is not None,
+    )
     if rng.random() < settings.without_reasoning:
         answer = drop_reasoning(answer)
     return {
@@ -164,7 +172,11 @@ def _answer(
     for region in regions:
         box = to_model(region.box_xyxy, shown_wh, size_wh, "absolute")
         targets.append(
-            (round_outward(box, shown_wh, settings.box_grid), region.defect_type, region.description)
+            (
+                round_outward(box, shown_wh, settings.box_grid),
+                region.defect_type,
+                region.description,
+            )
         )
     return render_inspection_answer(record.label, targets, reasoning)
 

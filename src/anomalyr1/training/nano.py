@@ -1,4 +1,4 @@
-"""Makes the untrained `nano`: a small Qwen2.5-VL, its tokenizer and image processor, from a seed."""
+"""Makes the untrained `nano` from a seed: a small Qwen2.5-VL, its tokenizer, its processor."""
 
 from __future__ import annotations
 

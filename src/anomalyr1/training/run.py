@@ -152,14 +152,13 @@ def _train_hint(
         learning_rate=settings.learning_rate,
     )
     losses: list[float] = []
-    head = None
     with (out / "losses.jsonl").open("w") as log:
-        for step, loss, head in follow(steps, "training the head", settings.num_steps):
+        for step, loss, trained in follow(steps, "training the head", settings.num_steps):
+            head = trained
             losses.append(loss)
             if step % 50 == 0:
                 log.write(json.dumps({"step": step, "loss": float(np.mean(losses[-50:]))}) + "\n")
                 log.flush()
-    assert head is not None
     export_head(head, out / "head.onnx", {**asdict(settings), "seed": seed, "n": len(samples)})
     return out
 

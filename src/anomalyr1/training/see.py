@@ -67,7 +67,9 @@ class _Pictures(Dataset[list[Patches]]):
         images = self._processor.image_processor
         cut = images(images=[picture], return_tensors="pt")
         cell = images.patch_size * images.merge_size
-        kinds, boxes = build_targets(row, picture.size, shown_size(self._processor, picture.size), cell)
+        kinds, boxes = build_targets(
+            row, picture.size, shown_size(self._processor, picture.size), cell
+        )
         return Patches(
             cut["pixel_values"],
             cut["image_grid_thw"],
@@ -198,6 +200,4 @@ def _centres(grid_thw: torch.Tensor, merge: int = 2) -> torch.Tensor:
     rows, columns = height // merge, width // merge
     across = (torch.arange(columns) + 0.5) / columns
     down = (torch.arange(rows) + 0.5) / rows
-    return torch.stack(
-        [across.repeat(rows), down.repeat_interleave(columns)], dim=1
-    )
+    return torch.stack([across.repeat(rows), down.repeat_interleave(columns)], dim=1)

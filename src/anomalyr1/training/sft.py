@@ -64,7 +64,9 @@ def build_lazy_dataset(
     from datasets import Dataset
 
     def build(batch: Mapping[str, list[int]]) -> dict[str, list[Any]]:
-        built = [build_row(rows[index], processor, settings, seed + index) for index in batch["row"]]
+        built = [
+            build_row(rows[index], processor, settings, seed + index) for index in batch["row"]
+        ]
         return {name: [row[name] for row in built] for name in ("prompt", "completion", "images")}
 
     return Dataset.from_dict({"row": list(range(len(rows)))}).with_transform(build)
