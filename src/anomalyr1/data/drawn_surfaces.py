@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 Picture = NDArray[np.uint8]
 Plane = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 
 
 def smooth_noise(
@@ -46,13 +47,11 @@ def tint(plane: Plane, design: np.random.Generator, grey_share: float = 0.5) -> 
     if design.random() < grey_share:
         return np.repeat(plane[..., None], 3, axis=2)
     hue, saturation = design.uniform(0, 179), design.uniform(40, 200)
-    shades = np.uint8(
-        [[[hue, saturation, 255], [(hue + design.uniform(-12, 12)) % 180, saturation * 0.6, 255]]]
-    )
+    second = (hue + design.uniform(-12, 12)) % 180
+    shades = np.array([[[hue, saturation, 255], [second, saturation * 0.6, 255]]]).astype(np.uint8)
     light, other = cv2.cvtColor(shades, cv2.COLOR_HSV2RGB)[0].astype(np.float32) / 255
-    return np.asarray(
-        plane[..., None] * ((1 - plane[..., None]) * light + plane[..., None] * other), np.float32
-    )
+    grey = plane[..., None]
+    return np.asarray(grey * ((1 - grey) * light + grey * other), np.float32)
 
 
 def _metal(design: np.random.Generator, own: np.random.Generator, size: int) -> Plane:
@@ -69,6 +68,7 @@ def _metal(design: np.random.Generator, own: np.random.Generator, size: int) -> 
 
 
 def brushed_metal(seed: int, size: int, instance: int) -> Picture:
+    """Fine parallel grain, along one side or the other."""
     design, own = np.random.default_rng([seed]), np.random.default_rng([seed, instance + 1])
     plane = _metal(design, own, size)
     if design.random() < 0.5:
@@ -77,6 +77,7 @@ def brushed_metal(seed: int, size: int, instance: int) -> Picture:
 
 
 def ground_metal_tile(seed: int, size: int, instance: int) -> Picture:
+    """Ground metal, unevenly lit, with smudges and often a dark uneven margin."""
     design, own = np.random.default_rng([seed]), np.random.default_rng([seed, instance + 1])
     plane = _metal(design, own, size)
     ramp = np.linspace(-1, 1, size, dtype=np.float32)
@@ -102,6 +103,7 @@ def ground_metal_tile(seed: int, size: int, instance: int) -> Picture:
 
 
 def woven_fabric(seed: int, size: int, instance: int) -> Picture:
+    """Warp and weft of one of three weaves, some of them checked."""
     design, own = np.random.default_rng([seed]), np.random.default_rng([seed, instance + 1])
     period = design.uniform(5, 22)
     angle = design.uniform(-0.1, 0.1) + own.uniform(-0.03, 0.03)
@@ -122,19 +124,15 @@ def woven_fabric(seed: int, size: int, instance: int) -> Picture:
     plane = 0.5 + design.uniform(0.08, 0.25) * plane
     if design.random() < 0.4:
         check = period * design.integers(4, 9)
-        plane += (
-            design.uniform(0.05, 0.2)
-            * (
-                np.sign(np.sin(2 * np.pi * across / check))
-                + np.sign(np.sin(2 * np.pi * down / check))
-            )
-            / 2
-        )
+        strength = design.uniform(0.05, 0.2)
+        upright, level = (np.sign(np.sin(2 * np.pi * along / check)) for along in (across, down))
+        plane += strength * (upright + level) / 2
     plane += 0.04 * smooth_noise(own, size, size / 2)
     return photograph(tint(np.clip(plane, 0, 1), design, 0.4), own, design)
 
 
 def wood(seed: int, size: int, instance: int) -> Picture:
+    """Rings and fibres, brown or grey."""
     design, own = np.random.default_rng([seed]), np.random.default_rng([seed, instance + 1])
     rings = (
         3 * smooth_noise(own, size, 2.5, 1.5) + np.linspace(0, design.uniform(8, 30), size)[None]
@@ -150,6 +148,7 @@ def wood(seed: int, size: int, instance: int) -> Picture:
 
 
 def leather(seed: int, size: int, instance: int) -> Picture:
+    """Grain of bumps and ridges."""
     design, own = np.random.default_rng([seed]), np.random.default_rng([seed, instance + 1])
     cells = design.uniform(25, 70)
     bumps = cv2.GaussianBlur(smooth_noise(own, size, cells), (0, 0), 1.2)
@@ -163,6 +162,7 @@ def leather(seed: int, size: int, instance: int) -> Picture:
 
 
 def ceramic_tile(seed: int, size: int, instance: int) -> Picture:
+    """Glaze with veins and speckles."""
     design, own = np.random.default_rng([seed]), np.random.default_rng([seed, instance + 1])
     plane = np.full((size, size), design.uniform(0.45, 0.85), np.float32)
     if design.random() < 0.5:
@@ -177,6 +177,7 @@ def ceramic_tile(seed: int, size: int, instance: int) -> Picture:
 
 
 def carpet(seed: int, size: int, instance: int) -> Picture:
+    """Fine random pile."""
     design, own = np.random.default_rng([seed]), np.random.default_rng([seed, instance + 1])
     fine = smooth_noise(own, size, size / design.uniform(1.5, 5))
     plane = 0.45 + design.uniform(0.06, 0.16) * fine + 0.05 * smooth_noise(own, size, size / 9)
@@ -184,6 +185,7 @@ def carpet(seed: int, size: int, instance: int) -> Picture:
 
 
 def painted_sheet(seed: int, size: int, instance: int) -> Picture:
+    """Paint with faint orange peel."""
     design, own = np.random.default_rng([seed]), np.random.default_rng([seed, instance + 1])
     plane = np.full((size, size), design.uniform(0.25, 0.85), np.float32)
     plane += design.uniform(0, 0.025) * smooth_noise(own, size, size / design.uniform(3, 9))
