@@ -130,7 +130,7 @@ def _processor_class() -> type:
     from transformers import Qwen2_5_VLProcessor
     from transformers.processing_utils import ProcessorMixin
 
-    class PictureTextProcessor(Qwen2_5_VLProcessor):
+    class PictureTextProcessor(Qwen2_5_VLProcessor):  # type: ignore[misc]
         """Qwen2_5_VLProcessor that declares only image_processor and tokenizer."""
 
         def __init__(

@@ -154,7 +154,8 @@ def _aligned_level(
             for right in range(2 * radius + 1):
                 gap = here - there[:, down : down + height, right : right + width]
                 np.minimum(nearest, np.einsum("chw,chw->hw", gap, gap), out=nearest)
-    return np.sqrt(nearest / channels)
+    distances: NDArray[np.float32] = np.sqrt(nearest / channels)
+    return distances
 
 
 def _same_grid(features: Features, others: Sequence[Features]) -> bool:

@@ -96,10 +96,21 @@ class TransformersEngine:
             "streamer": streamer,
             "pad_token_id": self._processor.tokenizer.pad_token_id,
         }
-        worker = Thread(target=self._model.generate, kwargs=settings, daemon=True)
+        failures: list[Exception] = []
+
+        def write() -> None:
+            try:
+                self._model.generate(**settings)
+            except Exception as error:  # noqa: BLE001 - raised again by the caller's thread
+                failures.append(error)
+                streamer.end()
+
+        worker = Thread(target=write, daemon=True)
         worker.start()
         yield from streamer
         worker.join()
+        if failures:
+            raise failures[0]
 
     def _inputs(
         self,
@@ -165,9 +176,17 @@ class TransformersEngine:
         VERDICT_PROBE. None for prompts that ask for a letter, and where neither word is likely."""
         import torch
 
-        if any(prompt.template_id != INSPECTION_TEMPLATE_ID for prompt in prompts):
-            return [None] * len(prompts)
-        inputs = self._inputs(prompts, pictures, VERDICT_PROBE)
+        verdicts: list[float | None] = [None] * len(prompts)
+        asked = [
+            index
+            for index, prompt in enumerate(prompts)
+            if prompt.template_id == INSPECTION_TEMPLATE_ID
+        ]
+        if not asked:
+            return verdicts
+        inputs = self._inputs(
+            [prompts[index] for index in asked], [pictures[index] for index in asked], VERDICT_PROBE
+        )
         with torch.inference_mode():
             logits = self._model(**inputs, logits_to_keep=1).logits[:, -1].float()
         shares = logits.softmax(-1)
@@ -175,10 +194,9 @@ class TransformersEngine:
             shares[:, _beginnings(self._processor.tokenizer, word)].sum(-1) for word in LABELS
         )
         total = anomalous + normal
-        return [
-            float(part / whole) if whole > 1e-6 else None
-            for part, whole in zip(anomalous, total, strict=True)
-        ]
+        for index, part, whole in zip(asked, anomalous, total, strict=True):
+            verdicts[index] = float(part / whole) if whole > 1e-6 else None
+        return verdicts
 
 
 class _Watch:

@@ -8,6 +8,7 @@ excitation, ReLU6, stem and head not scaled). Only this file needs torch; inspec
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -39,7 +40,8 @@ class _SameConv(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         left, right = self.pad
-        return self.conv(functional.pad(x, (left, right, left, right)))
+        padded: torch.Tensor = self.conv(functional.pad(x, (left, right, left, right)))
+        return padded
 
 
 def _unit(channels_in: int, channels: int, kernel: int, stride: int, groups: int) -> nn.Sequential:
@@ -59,9 +61,10 @@ class _Block(nn.Module):
         self.residual = stride == 1 and channels_in == channels
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        y = x if self.expand is None else functional.relu6(self.expand(x))
+        y: torch.Tensor = x if self.expand is None else functional.relu6(self.expand(x))
         y = self.project(functional.relu6(self.depthwise(y)))
-        return x + y if self.residual else y
+        out: torch.Tensor = x + y if self.residual else y
+        return out
 
 
 class Backbone(nn.Module):
@@ -86,7 +89,7 @@ class Backbone(nn.Module):
 
     def forward(self, pictures: torch.Tensor) -> tuple[torch.Tensor, ...]:
         x = functional.relu6(self.stem((pictures - 127.0) / 128.0))
-        taps = []
+        taps: list[torch.Tensor] = []
         for index, block in enumerate(self.blocks):
             x = block(x)
             if index in _TAPS:
@@ -133,30 +136,45 @@ def _published_name(name: str) -> str:
 @torch.no_grad()
 def standardise(backbone: Backbone, pictures: list[torch.Tensor]) -> None:
     """Set `shift` and `scale` from pictures (1, 3, H, W), for mean 0 and std 1 a channel."""
-    sums = [[torch.zeros(channels), torch.zeros(channels), 0] for channels in TAP_CHANNELS]
-    for picture in pictures:
-        for total, tap in zip(sums, backbone(picture), strict=True):
-            total[0] += tap.sum((0, 2, 3))
-            total[1] += tap.square().sum((0, 2, 3))
-            total[2] += tap.shape[2] * tap.shape[3]
-    for index, (total, squares, count) in enumerate(sums):
-        mean = total / count
-        std = (squares / count - mean.square()).clamp_min(1e-6).sqrt()
-        getattr(backbone, f"shift{index}").copy_(mean[None, :, None, None])
-        getattr(backbone, f"scale{index}").copy_(1.0 / std[None, :, None, None])
+    taps = [backbone(picture) for picture in pictures]
+    for index, channels in enumerate(TAP_CHANNELS):
+        values = torch.cat([tap[index].reshape(channels, -1) for tap in taps], dim=1)
+        shape = (1, channels, 1, 1)
+        getattr(backbone, f"shift{index}").copy_(values.mean(1).reshape(shape))
+        getattr(backbone, f"scale{index}").copy_((1.0 / values.std(1).clamp_min(1e-3)).reshape(shape))
 
 
 def export_backbone(backbone: Backbone, path: Path) -> None:
-    """Write ONNX with free height and width; batch-norm is folded by the runtime."""
-    height, width = torch.export.Dim("h16", min=2, max=64), torch.export.Dim("w16", min=2, max=64)
-    program = torch.onnx.export(
+    """Write ONNX with free height and width, both multiples of 32."""
+    height, width = torch.export.Dim("h32", min=2, max=64), torch.export.Dim("w32", min=2, max=64)
+    export_onnx(
         backbone,
         (torch.zeros(1, 3, 384, 320),),
-        input_names=["picture"],
-        output_names=["stride4", "stride8", "stride16"],
-        dynamic_shapes={"pictures": {2: 32 * height, 3: 32 * width}},
+        ["picture"],
+        ["stride4", "stride8", "stride16"],
+        {"pictures": {2: 32 * height, 3: 32 * width}},
+        path,
+    )
+
+
+def export_onnx(
+    module: nn.Module,
+    example: tuple[torch.Tensor, ...],
+    inputs: list[str],
+    outputs: list[str],
+    dynamic_shapes: dict[str, dict[int, Any]],
+    path: Path,
+) -> None:
+    """Write a module as one ONNX file; `dynamic_shapes` go by the names in its forward."""
+    program = torch.onnx.export(
+        module,
+        example,
+        input_names=inputs,
+        output_names=outputs,
+        dynamic_shapes=dynamic_shapes,
         dynamo=True,
         verbose=False,
     )
+    assert program is not None
     program.optimize()
     program.save(path, external_data=False)

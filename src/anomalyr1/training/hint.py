@@ -28,7 +28,13 @@ from anomalyr1.detectors.patch_memory import (
     open_session,
 )
 from anomalyr1.images import load_image, load_mask
-from anomalyr1.training.backbone import TAP_CHANNELS, export_backbone, load_backbone, standardise
+from anomalyr1.training.backbone import (
+    TAP_CHANNELS,
+    export_backbone,
+    export_onnx,
+    load_backbone,
+    standardise,
+)
 from anomalyr1.types import Record
 
 
@@ -80,7 +86,8 @@ class Head(nn.Module):
         z = functional.relu(self.read_distances(distances))
         x = functional.relu(self.mix4(torch.cat([x, y, z], 1)))
         x = functional.relu(self.last4(x))
-        return self.logit(x)
+        logits: torch.Tensor = self.logit(x)
+        return logits
 
 
 def _beside_standardised(features: torch.Tensor) -> torch.Tensor:
@@ -163,7 +170,7 @@ def train_head(
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    head = Head().to(memory_format=torch.channels_last)
+    head = Head().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(head.parameters(), learning_rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, learning_rate, num_steps, pct_start=0.15
@@ -178,7 +185,7 @@ def train_head(
         chosen = rng.choice(by_shape[shape], min(batch_size, len(by_shape[shape])), replace=False)
         loss = _loss(head, *_batch([samples[index] for index in chosen], rng))
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)
         optimiser.step()
         schedule.step()
@@ -214,7 +221,8 @@ def _loss(head: Head, inputs: list[torch.Tensor], mask: torch.Tensor) -> torch.T
     flat = logits.flatten(1)
     score = flat.topk(max(1, round(TOP_SHARE * flat.shape[1])), dim=1).values.mean(1)
     picture = functional.binary_cross_entropy_with_logits(score, anomalous)
-    return 2.0 * cells + 0.5 * dice + 0.5 * picture
+    total_loss: torch.Tensor = 2.0 * cells + 0.5 * dice + 0.5 * picture
+    return total_loss
 
 
 def export_head(head: Head, path: Path, settings: dict[str, object]) -> None:
@@ -223,22 +231,19 @@ def export_head(head: Head, path: Path, settings: dict[str, object]) -> None:
     fine, middle, coarse = TAP_CHANNELS
     example = tuple(
         torch.zeros(1, channels, 24 * step, 20 * step)
-        for channels, step in ((fine, 8 // 2), (middle, 2), (coarse, 1), (7, 4))
+        for channels, step in ((fine, 4), (middle, 2), (coarse, 1), (7, 4))
     )
-    program = torch.onnx.export(
+    export_onnx(
         head.eval(),
         example,
-        input_names=["stride4", "stride8", "stride16", "distances"],
-        output_names=["logits"],
-        dynamic_shapes={
+        ["stride4", "stride8", "stride16", "distances"],
+        ["logits"],
+        {
             "stride4": {2: 4 * height, 3: 4 * width},
             "stride8": {2: 2 * height, 3: 2 * width},
             "stride16": {2: height, 3: width},
             "distances": {2: 4 * height, 3: 4 * width},
         },
-        dynamo=True,
-        verbose=False,
+        path,
     )
-    program.optimize()
-    program.save(path, external_data=False)
     (path.parent / "hint.json").write_text(json.dumps(settings, indent=2) + "\n")

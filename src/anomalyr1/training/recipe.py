@@ -131,7 +131,8 @@ def _typed(value: Any, wanted: str, where: str) -> Any:
     if base in simple:
         if not isinstance(value, simple[base]) or (isinstance(value, bool) and base != "bool"):
             raise InputError(f"{where} is {value!r}; expected {base}")
-        return float(value) if base == "float" else value
+        number: Any = value
+        return float(number) if base == "float" else number
     if base == "tuple[str, ...]":
         if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
             raise InputError(f"{where} is {value!r}; expected a list of texts")

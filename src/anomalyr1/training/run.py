@@ -119,7 +119,7 @@ def _train_vision(
             if step % 20 == 0:
                 log.write(json.dumps({"step": step, **losses}) + "\n")
                 log.flush()
-    save_model(tower, path)
+    save_model(tower, str(path))
 
 
 def _train_hint(

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from anomalyr1.data.defects import DEFECT_KINDS
 from anomalyr1.images import load_image, load_mask
 from anomalyr1.training.dataset import HintedRecord, shown_size
+from anomalyr1.types import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +86,8 @@ def build_targets(
     """Kinds (n,) and boxes (n, 4) of the merged patches of a picture shown at `shown_wh`.
 
     A patch is on a defect when the mask covers 2 % of it; its kind is that of the region whose
-    box holds the patch's centre best; a patch barely touched is -1, left out of the loss.
+    box holds the patch's centre best. Left out of the loss, -1: a patch barely touched, and a
+    defect of a kind that is not among DEFECT_KINDS or that has no region.
     """
     columns, rows = shown_wh[0] // cell, shown_wh[1] // cell
     kinds = np.zeros((rows, columns), np.int64)
@@ -98,18 +100,22 @@ def build_targets(
         )
         kinds[(cover > 0) & (cover < 0.02)] = -1
         scale = np.array([size_wh[0], size_wh[1]] * 2, np.float32)
+        if not record.regions:
+            kinds[cover >= 0.02] = -1
+            return kinds.ravel(), boxes.reshape(-1, 4)
         for down, right in zip(*np.nonzero(cover >= 0.02), strict=True):
             centre = ((right + 0.5) / columns, (down + 0.5) / rows)
             region = min(
                 record.regions,
                 key=lambda region: _distance(np.asarray(region.box_xyxy) / scale, centre),
             )
-            kinds[down, right] = 1 + DEFECT_KINDS.index(region.defect_type)
+            known = region.defect_type in DEFECT_KINDS
+            kinds[down, right] = 1 + DEFECT_KINDS.index(region.defect_type) if known else -1
             boxes[down, right] = np.asarray(region.box_xyxy) / scale
     return kinds.ravel(), boxes.reshape(-1, 4)
 
 
-def _distance(box: NDArray[np.float32], centre: tuple[float, float]) -> float:
+def _distance(box: NDArray[np.floating[Any]], centre: tuple[float, float]) -> float:
     """Of a point to a box, both in shares of the sides; 0 inside, where the smaller box wins."""
     across = max(box[0] - centre[0], 0.0, centre[0] - box[2])
     down = max(box[1] - centre[1], 0.0, centre[1] - box[3])
@@ -127,7 +133,15 @@ def train_vision(
     learning_rate: float = 1e-3,
     num_workers: int = 1,
 ) -> Iterator[tuple[int, dict[str, float]]]:
-    """Train the vision tower in place; yields the step and its losses. bfloat16 autocast."""
+    """Train the vision tower in place; yields the step and its losses. bfloat16 autocast.
+
+    Raises InputError when there are fewer rows than a batch takes.
+    """
+    if len(rows) < batch_size:
+        raise InputError(
+            f"{len(rows)} records do not fill a batch of {batch_size}: "
+            "give more records or set see.batch_size lower"
+        )
     torch.manual_seed(seed)
     tower = model.model.visual
     tower.train()

@@ -1,0 +1,200 @@
+"""The transformers engine on a tiny random model: batches, pictures, verdicts, failures."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomalyr1.checkpoint import Checkpoint, load_checkpoint, resolve_source, save_checkpoint
+from anomalyr1.engines.scripted import ScriptedEngine
+from anomalyr1.engines.transformers_engine import TransformersEngine
+from anomalyr1.prompts import build_choice_prompt, build_inspection_prompt
+from anomalyr1.training.nano import SPECIAL_TOKENS, NanoShape, build_nano
+from anomalyr1.types import Completion, InputError, Prompt, Question, Record
+
+torch = pytest.importorskip("torch")
+
+TINY = NanoShape(1024, 64, 2, 64, 2, 112 * 112)
+RECORD = Record("7", Path("7.png"), category="part")
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Checkpoint:
+    return build_nano(TINY, seed=0)
+
+
+@pytest.fixture(scope="module")
+def saved(tiny: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tiny") / "model"
+    save_checkpoint(tiny, folder)
+    return folder
+
+
+def make_picture(level: int = 90, size_wh: tuple[int, int] = (60, 48)) -> Image.Image:
+    rng = np.random.default_rng(level)
+    pixels = level + rng.integers(-20, 20, (size_wh[1], size_wh[0], 3))
+    return Image.fromarray(pixels.astype(np.uint8))
+
+
+def ask(num_references: int = 0, *, with_hint: bool = False) -> Prompt:
+    return build_inspection_prompt(RECORD, num_references=num_references, with_hint=with_hint)
+
+
+def ask_choice() -> Prompt:
+    question = Question("Is there a defect?", {"A": "Yes.", "B": "No."})
+    record = replace(RECORD, question=question)
+    return build_choice_prompt(record, num_references=0, with_hint=False)
+
+
+def without_picture(prompt: Prompt) -> Prompt:
+    messages = tuple(
+        replace(message, parts=tuple(part for part in message.parts if isinstance(part, str)))
+        for message in prompt.messages
+    )
+    return replace(prompt, messages=messages)
+
+
+def test_a_saved_checkpoint_has_the_same_weights_and_special_tokens(
+    tiny: Checkpoint, saved: Path
+) -> None:
+    loaded = load_checkpoint(str(saved), device="cpu")
+    assert (loaded.frame, loaded.settings, loaded.name) == ("absolute", tiny.settings, str(saved))
+    for name, value in tiny.model.state_dict().items():
+        assert torch.equal(value, loaded.model.state_dict()[name]), name
+    tokenizer = loaded.processor.tokenizer
+    for token in SPECIAL_TOKENS:
+        assert tokenizer.decode(tokenizer.encode(token)) == token
+        assert len(tokenizer.encode(token)) == 1
+
+
+def test_loading_a_checkpoint_imports_no_torchvision(saved: Path) -> None:
+    script = (
+        "import sys; from anomalyr1.checkpoint import load_processor; "
+        f"load_processor({str(saved)!r}); assert 'torchvision' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_pictures_may_be_none_one_or_three_in_one_batch(tiny: Checkpoint) -> None:
+    engine = TransformersEngine(tiny)
+    prompts = [without_picture(ask()), ask(), ask(1, with_hint=True)]
+    shown = [[], [make_picture()], [make_picture(60), make_picture(), make_picture(120)]]
+    together = engine.generate(prompts, shown, max_new_tokens=6)
+    for prompt, pictures, completion in zip(prompts, shown, together, strict=True):
+        alone = engine.generate([prompt], [pictures], max_new_tokens=6)[0]
+        assert (alone.text, alone.num_tokens) == (completion.text, completion.num_tokens)
+        assert alone.p_anomalous == pytest.approx(completion.p_anomalous, abs=1e-4)
+        assert len(completion.image_sizes_wh) == len(pictures)
+    assert all(side % 28 == 0 for side in together[1].image_sizes_wh[0])
+
+
+def test_a_cut_text_is_said_to_be_cut(tiny: Checkpoint) -> None:
+    (completion,) = TransformersEngine(tiny).generate([ask()], [[make_picture()]], max_new_tokens=1)
+    assert (completion.finish_reason, completion.num_tokens) == ("length", 1)
+    assert len(completion.token_logprobs) == 1
+
+
+def test_token_logprobs_are_those_of_a_forward_pass(tiny: Checkpoint) -> None:
+    engine = TransformersEngine(tiny)
+    (completion,) = engine.generate([ask()], [[make_picture()]], max_new_tokens=5)
+    inputs = engine._inputs([ask()], [[make_picture()]])
+    length = inputs["input_ids"].shape[1]
+    with torch.inference_mode():
+        ids = tiny.model.generate(**inputs, max_new_tokens=5, do_sample=False)
+        whole = {**inputs, "input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if "mm_token_type_ids" in whole:
+            types = torch.zeros_like(ids)
+            types[:, :length] = inputs["mm_token_type_ids"]
+            whole["mm_token_type_ids"] = types
+        logprobs = tiny.model(**whole).logits[0].float().log_softmax(-1)
+    expected = [
+        float(logprobs[place - 1, ids[0, place]])
+        for place in range(length, length + completion.num_tokens)
+    ]
+    assert completion.token_logprobs == pytest.approx(expected, abs=1e-3)
+
+
+def test_sampling_repeats_for_a_seed(tiny: Checkpoint) -> None:
+    engine = TransformersEngine(tiny)
+
+    def sample(seed: int) -> str:
+        return engine.generate(
+            [ask()], [[make_picture()]], max_new_tokens=8, temperature=1.0, seed=seed
+        )[0].text
+
+    assert sample(1) == sample(1) != sample(2)
+
+
+def test_only_prompts_that_ask_for_a_verdict_have_a_score(tiny: Checkpoint) -> None:
+    engine = TransformersEngine(tiny)
+    shown = [[make_picture()], [make_picture()]]
+    choice, inspection = engine.generate([ask_choice(), ask()], shown, max_new_tokens=2)
+    assert choice.p_anomalous is None
+    assert inspection.p_anomalous is not None and 0.0 <= inspection.p_anomalous <= 1.0
+
+
+def test_no_prompts_give_no_completions(tiny: Checkpoint) -> None:
+    assert TransformersEngine(tiny).generate([], []) == []
+
+
+def test_a_prompt_longer_than_the_context_is_refused(tiny: Checkpoint) -> None:
+    record = replace(RECORD, knowledge="very " * 5000)
+    prompt = build_inspection_prompt(record, num_references=0, with_hint=False)
+    with pytest.raises(InputError, match=r"prompt of 7 has \d+ tokens.*fewer or smaller"):
+        TransformersEngine(tiny).generate([prompt], [[make_picture()]])
+
+
+def test_a_failure_while_streaming_reaches_the_caller(
+    tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(**_settings: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(tiny.model, "generate", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        list(TransformersEngine(tiny).stream(ask(), [make_picture()]))
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        ((), "has no config.json"),
+        (("config.json",), "holds no weights"),
+        (("config.json", "pytorch_model.bin"), r"only pickled weights \(pytorch_model\.bin\)"),
+    ],
+)
+def test_a_folder_that_is_no_safe_checkpoint_is_refused(
+    tmp_path: Path, files: tuple[str, ...], message: str
+) -> None:
+    for name in files:
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(InputError, match=message):
+        resolve_source(str(tmp_path))
+
+
+def test_a_missing_folder_is_named_and_a_hub_id_is_passed_on() -> None:
+    with pytest.raises(InputError, match=r"\./nowhere does not exist"):
+        resolve_source("./nowhere")
+    assert resolve_source("Qwen/Qwen2.5-VL-3B-Instruct") == "Qwen/Qwen2.5-VL-3B-Instruct"
+
+
+def test_another_model_family_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="'bert' model; supported are qwen2_5_vl"):
+        load_checkpoint(str(tmp_path))
+
+
+def test_a_scripted_engine_says_what_it_is_told() -> None:
+    engine = ScriptedEngine(lambda prompt, shown: f"{prompt.record_id} has {len(shown)}")
+    (completion,) = engine.generate([ask()], [[make_picture()]])
+    assert (completion.text, completion.image_sizes_wh) == ("7 has 1", ((60, 48),))
+    assert "".join(engine.stream(ask(), [make_picture()])).strip() == completion.text
+    whole = Completion("7", "said", num_tokens=1)
+    assert ScriptedEngine(lambda *_: whole).generate([ask()], [[]]) == [whole]
