@@ -141,7 +141,9 @@ def standardise(backbone: Backbone, pictures: list[torch.Tensor]) -> None:
         values = torch.cat([tap[index].reshape(channels, -1) for tap in taps], dim=1)
         shape = (1, channels, 1, 1)
         getattr(backbone, f"shift{index}").copy_(values.mean(1).reshape(shape))
-        getattr(backbone, f"scale{index}").copy_((1.0 / values.std(1).clamp_min(1e-3)).reshape(shape))
+        getattr(backbone, f"scale{index}").copy_(
+            (1.0 / values.std(1).clamp_min(1e-3)).reshape(shape)
+        )
 
 
 def export_backbone(backbone: Backbone, path: Path) -> None:
