@@ -30,4 +30,4 @@ def read_map(path: Path) -> NDArray[np.float32]:
         raise InputError(f"{path} cannot be read as an anomaly map: {error}") from error
     if levels.ndim != 2:
         raise InputError(f"{path} is not an anomaly map: it has colours")
-    return levels.astype(np.float32) / top
+    return levels.astype(np.float32) / np.float32(top)

@@ -55,10 +55,10 @@ class NanoShape:
 
     vocab_size: int = 2560
     hidden_size: int = 256
-    num_layers: int = 6
+    num_layers: int = 4
     vision_hidden_size: int = 192
     vision_depth: int = 4
-    picture_pixels: int = 224 * 224
+    picture_pixels: int = 196 * 196
 
 
 def build_nano(shape: NanoShape, seed: int) -> Checkpoint:

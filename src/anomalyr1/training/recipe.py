@@ -46,14 +46,16 @@ class SeeSettings:
 class Recipe:
     """What `anomalyr1 train` runs. Tables that are absent are stages that are left out.
 
-    `model` is what training starts from: "new" for an untrained nano, or a checkpoint. `sft` goes
-    unchanged to TRL's SFTConfig.
+    `model` is what training starts from: "new" for an untrained nano, or a checkpoint.
+    `freeze_vision` keeps the vision tower as it is in the language stage. `sft` goes unchanged to
+    TRL's SFTConfig.
     """
 
     description: str
     needs: str
     model: str = "new"
     seed: int = 0
+    freeze_vision: bool = False
     data: DataSettings = field(default_factory=DataSettings)
     rows: RowSettings = field(default_factory=RowSettings)
     hint: HintSettings | None = None

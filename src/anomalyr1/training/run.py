@@ -52,6 +52,7 @@ def run_recipe(
     checkpoint = _start(recipe, out)
     if recipe.see is not None:
         _train_vision(recipe.see, checkpoint, rows, out / "see", recipe.seed, follow)
+    checkpoint.model.model.visual.requires_grad_(not recipe.freeze_vision)
     if recipe.sft is not None:
         from anomalyr1.training.sft import train_sft
 

@@ -59,7 +59,9 @@ class _Pictures(Dataset[list[Patches]]):
     def __getitem__(self, index: int) -> list[Patches]:
         row = self._rows[index]
         picture = load_image(row.record.image_path)
-        items = [self._patches(row, picture, on_hint=False)]
+        items = []
+        if row.hint_path is None or index % 2 == 0:
+            items.append(self._patches(row, picture, on_hint=False))
         if row.hint_path is not None:
             items.append(self._patches(row, load_image(row.hint_path), on_hint=True))
         return items
