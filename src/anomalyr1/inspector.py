@@ -39,8 +39,6 @@ WORKING_SIDE = 1280
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[Any]
 
-HINTS = ("auto", "none")
-
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
@@ -91,11 +89,9 @@ class Inspector:
         """Load a checkpoint by name, folder or hub id. Raises InputError for an unusable one."""
         from anomalyr1.engines.transformers_engine import TransformersEngine
 
-        if hint not in HINTS:
-            raise InputError(f"hint must be one of {', '.join(HINTS)}, got {hint!r}")
+        detector = load_detector(hint)
         masker = build_masker(masks, sam2_model=sam2_model) if masks != "none" else None
         engine = TransformersEngine.load(model, device=device)
-        detector = None if hint == "none" else load_detector()
         return cls(engine, detector=detector, masker=masker)
 
     @property
@@ -266,11 +262,20 @@ class Inspector:
         )
 
 
-def load_detector() -> Detector:
-    """The bundled detector of the hint."""
-    from anomalyr1.detectors.patch_memory import PatchMemoryDetector
+def load_detector(hint: str) -> Detector | None:
+    """The detector of a hint: "auto" the bundled one, "none" None, "dinov2:SOURCE" DINOv2 from a
+    folder or hub id. Raises InputError for anything else."""
+    if hint == "none":
+        return None
+    if hint == "auto":
+        from anomalyr1.detectors.patch_memory import PatchMemoryDetector
 
-    return PatchMemoryDetector.load(NANO_FOLDER / "hint")
+        return PatchMemoryDetector.load(NANO_FOLDER / "hint")
+    if hint.startswith("dinov2:"):
+        from anomalyr1.detectors.dinov2 import Dinov2Detector
+
+        return Dinov2Detector.load(hint.removeprefix("dinov2:"))
+    raise InputError(f"--hint is {hint!r}; choose auto, none or dinov2:FOLDER_OR_HUB_ID")
 
 
 def measure_confidence(

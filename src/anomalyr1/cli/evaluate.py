@@ -20,7 +20,7 @@ def records(
     records_file: Annotated[Path, typer.Argument(metavar="RECORDS", help="A records file.")],
     out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for figures and report.")],
     model: Annotated[str, typer.Option("--model", "-m", help="As in inspect.")] = "nano",
-    hint: Annotated[str, typer.Option(help="auto or none.")] = "auto",
+    hint: Annotated[str, typer.Option(help="As in inspect.")] = "auto",
     masks: Annotated[str, typer.Option(help="auto, map, grabcut, sam2 or none.")] = "auto",
     sam2_model: Annotated[str | None, typer.Option(help="As in inspect.")] = None,
     max_references: Annotated[
@@ -40,11 +40,10 @@ def records(
     from anomalyr1.data.records import load_records
     from anomalyr1.evaluation.records import compute_metrics, write_metrics
     from anomalyr1.evaluation.report import write_evaluation_report
-    from anomalyr1.inspector import HINTS, Inspector
+    from anomalyr1.inspector import Inspector
     from anomalyr1.masks import MASKER_NAMES
     from anomalyr1.reporting.run_folder import load_map, load_united_mask
 
-    check_choice("--hint", hint, HINTS)
     check_choice("--masks", masks, MASKER_NAMES)
     loaded = load_records(records_file)[:limit]
     if max_references is not None:

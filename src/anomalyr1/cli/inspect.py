@@ -46,7 +46,9 @@ def inspect(
     model: Annotated[
         str, typer.Option("--model", "-m", help='"nano", a checkpoint folder or a hub id.')
     ] = "nano",
-    hint: Annotated[str, typer.Option(help="auto: show the model an anomaly map; none.")] = "auto",
+    hint: Annotated[
+        str, typer.Option(help="auto: show the model an anomaly map; none; dinov2:ID.")
+    ] = "auto",
     masks: Annotated[str, typer.Option(help="auto, map, grabcut, sam2 or none.")] = "auto",
     sam2_model: Annotated[
         str | None, typer.Option(help="SAM 2 checkpoint folder or hub id, for --masks sam2.")
@@ -69,10 +71,9 @@ def inspect(
 ) -> None:
     """Inspect pictures: a verdict, a score, the reasoning, boxes and masks for each."""
     from anomalyr1.images import find_images
-    from anomalyr1.inspector import HINTS, Inspector
+    from anomalyr1.inspector import Inspector
     from anomalyr1.masks import MASKER_NAMES
 
-    check_choice("--hint", hint, HINTS)
     check_choice("--masks", masks, MASKER_NAMES)
     pictures = find_images(paths)
     references = draw_references(reference or [], max_references, seed)
