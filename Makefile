@@ -6,30 +6,34 @@ BIN := .venv/bin
 
 .PHONY: demo test check bench
 
-demo: .venv/.demo
+demo: .venv/.installed-demo
 	$(BIN)/anomalyr1 demo --out demo
 
-test: .venv/.dev
+test: .venv/.installed-dev
 	$(BIN)/python -m pytest
 
-check: .venv/.dev
+check: .venv/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-bench: .venv/.demo
-	$(BIN)/python benchmarks/inspect_speed.py
+bench: .venv/.installed-demo
+	$(BIN)/python benchmarks/inspect_speed.py inspect_speed.json
 
-.venv/bin/python:
-	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python" >&2; exit 1; }
+# A stamp is touched last, so that an installation that was stopped is taken up again.
+.venv/.installed-demo: pyproject.toml constraints.txt | .venv/.installed-pip
+	$(BIN)/python -m pip install -c constraints.txt -e '.[demo]'
+	@touch $@
+
+.venv/.installed-dev: pyproject.toml constraints.txt | .venv/.installed-pip
+	$(BIN)/python -m pip install -c constraints.txt -e '.[train,demo]' --group dev
+	@touch $@
+
+.venv/.installed-pip:
+	@$(or $(PYTHON),false) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo "Python 3.11 or newer is needed: install it, or give make PYTHON=/path/to/python" >&2; \
+		exit 1; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --upgrade 'pip>=25.1'
-
-.venv/.demo: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[demo]'
-	touch $@
-
-.venv/.dev: pyproject.toml constraints.txt | .venv/bin/python
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[train,demo]' --group dev
-	touch $@
+	$(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
+	@touch $@
