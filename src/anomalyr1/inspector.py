@@ -200,9 +200,7 @@ class Inspector:
             frame=self._engine.frame,
             finish_reason=completion.finish_reason,
         )
-        anomaly_map = None
-        if prepared.anomaly is not None:
-            anomaly_map = np.asarray(prepared.anomaly.anomaly_map, np.float32)
+        anomaly_map = None if prepared.anomaly is None else prepared.anomaly.anomaly_map
         boxes = [region.box_xyxy for region in response.regions]
         masks: list[NDArray[np.bool_]] = []
         if self._masker is not None and boxes:

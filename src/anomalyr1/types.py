@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 Label = Literal["normal", "anomalous"]
 Status = Literal["ok", "no_answer", "malformed", "truncated"]
 BoxFrame = Literal["absolute", "relative_1000"]
@@ -176,5 +179,5 @@ class Anomaly:
     `score`: float in [0, 1], the picture's.
     """
 
-    anomaly_map: object = field(compare=False)
+    anomaly_map: NDArray[np.float32] = field(compare=False)
     score: float

@@ -38,7 +38,7 @@ def held_to_part(canvas: Canvas, alpha: Floats, grow_px: int = 0) -> Floats:
     if grow_px:
         kernel = np.ones((2 * grow_px + 1, 2 * grow_px + 1), np.uint8)
         part = np.asarray(cv2.dilate(part, kernel), np.float32)
-    return alpha * cv2.GaussianBlur(part, (0, 0), canvas.feather)
+    return np.asarray(alpha * cv2.GaussianBlur(part, (0, 0), canvas.feather), np.float32)
 
 
 def random_sign(canvas: Canvas, dark: float = 0.5) -> float:

@@ -248,7 +248,7 @@ def fill_from(picture: Floats, source: Mask, window: Window) -> Floats:
     for sigma, share in ((1.5, 1.0), (5.0, 0.05), (20.0, 0.002)):
         top = top + share * cv2.GaussianBlur(values, (0, 0), sigma)
         below = below + share * cv2.GaussianBlur(weights, (0, 0), sigma)
-    smooth = (top / below[..., None]).astype(np.float32)
+    smooth = np.asarray(top / below[..., None], np.float32)
     if factor == 1.0:
         return smooth
     return np.asarray(

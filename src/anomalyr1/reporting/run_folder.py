@@ -131,7 +131,7 @@ def build_stem(finding: Finding) -> str:
 
 def describe_environment() -> dict[str, object]:
     """Versions that can change a result."""
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in _PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)

@@ -89,7 +89,7 @@ def _write_product_hints(task: tuple[list[tuple[Record, Path]], list[int]]) -> l
             picture = load_image(record.image_path)
             anomaly = _detector.detect(picture, references)
             temporary = path.with_suffix(".tmp")
-            draw_hint(anomaly.anomaly_map, picture.size).save(temporary, format="PNG")  # type: ignore[arg-type]
+            draw_hint(anomaly.anomaly_map, picture.size).save(temporary, format="PNG")
             temporary.replace(path)
     return [path for _, path in product]
 
