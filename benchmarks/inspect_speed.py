@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from anomalyr1.data.synthesis import Synthesis, synthesize
-from anomalyr1.reporting.run_folder import describe_environment
+from anomalyr1.reporting.environment import describe_environment
 
 NUM_PICTURES = 50
 WAYS = (("1, no reference", 1, False), ("8, no reference", 8, False), ("8, 4 references", 8, True))

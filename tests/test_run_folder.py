@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from builders import NORMAL, anomalous, make_inspector, make_picture, make_record
 
-from anomalyr1.reporting import run_folder
+from anomalyr1 import run_folder
 from anomalyr1.reporting.findings import load_findings
-from anomalyr1.reporting.run_folder import RunFolder, inspect_into, load_map
+from anomalyr1.run_folder import RunFolder, inspect_into, load_map
 from anomalyr1.types import InputError, Record
 
 SETTINGS = {"model": "scripted"}

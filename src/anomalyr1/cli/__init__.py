@@ -24,6 +24,9 @@ app.command("train")(train.train)
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 
+STOPPED = 130
+"""Exit code of a run that was stopped with Ctrl-C: 128 + SIGINT, as shells have it."""
+
 
 def main() -> None:
     """Entry point: an InputError is one clear line on stderr and exit code 2."""
@@ -31,8 +34,11 @@ def main() -> None:
         app()
     except InputError as error:
         fail(str(error))
-    except KeyboardInterrupt:
-        fail("stopped; what is written stays, run the same command again to continue", code=130)
+    except SystemExit as left:
+        # Typer turns Ctrl-C into this code, without a word.
+        if left.code == STOPPED:
+            fail("stopped; what is written stays, run the same command again to continue", STOPPED)
+        raise
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(141) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import unicodedata
 from collections.abc import Iterable, Iterator
 from typing import NoReturn, TypeVar
 
@@ -15,18 +16,41 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
+from rich.status import Status
+from rich.text import Text
 
 Item = TypeVar("Item")
 
-out = Console()
-err = Console(stderr=True)
+# No markup and no emoji: names of files and what a model says are shown as they are.
+out = Console(markup=False, emoji=False)
+err = Console(stderr=True, markup=False, emoji=False)
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
     """Print an error in plain text and leave."""
     err.print("error:", style="bold red", end=" ")
-    err.print(message, markup=False, highlight=False, soft_wrap=True)
+    err.print(make_printable(message), highlight=False, soft_wrap=True)
     raise SystemExit(code)
+
+
+def wait_for_model(model: str) -> Status:
+    """A context that says on stderr that a model is being loaded."""
+    return err.status(Text(f"loading {make_printable(model)}"))
+
+
+def make_printable(text: str) -> str:
+    """The text with what a terminal would obey, or could not encode, as U+FFFD.
+
+    Names of files and the words of a model reach the terminal: an escape sequence in them must
+    not, nor a lone surrogate, which is how Python reads a file name that is not UTF-8.
+
+    >>> make_printable("crack" + chr(27) + "[2J")
+    'crack�[2J'
+    """
+    return "".join(
+        "\ufffd" if unicodedata.category(sign) in ("Cc", "Cs") and sign != "\n" else sign
+        for sign in text
+    )
 
 
 def follow(items: Iterable[Item], label: str, total: int | None) -> Iterator[Item]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from anomalyr1.cli.console import err, follow, out
+from anomalyr1.cli.console import err, follow, out, wait_for_model
 from anomalyr1.cli.inspect import check_choice, run_inspection
 from anomalyr1.types import Metric
 
@@ -42,7 +42,7 @@ def records(
     from anomalyr1.evaluation.report import write_evaluation_report
     from anomalyr1.inspector import Inspector
     from anomalyr1.masks import MASKER_NAMES
-    from anomalyr1.reporting.run_folder import load_map, load_united_mask
+    from anomalyr1.run_folder import load_map, load_united_mask
 
     check_choice("--masks", masks, MASKER_NAMES)
     loaded = load_records(records_file)[:limit]
@@ -57,11 +57,12 @@ def records(
         "model": model,
         "hint": hint,
         "masks": masks,
+        "sam2_model": sam2_model,
         "max_references": max_references,
         "limit": limit,
         "seed": seed,
     }
-    with err.status(f"loading {model}"):
+    with wait_for_model(model):
         inspector = Inspector.load(
             model, hint=hint, masks=masks, sam2_model=sam2_model, device=device
         )

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from anomalyr1.cli.console import err, follow, out
+from anomalyr1.cli.console import err, follow, make_printable, out, wait_for_model
 from anomalyr1.reporting.findings import build_finding_line
 from anomalyr1.reporting.inspection import write_report
 from anomalyr1.types import Finding, InputError, Record
@@ -87,12 +87,13 @@ def inspect(
         "model": model,
         "hint": hint,
         "masks": masks,
+        "sam2_model": sam2_model,
         "category": category,
         "knowledge": text,
         "references": [str(path) for path in references],
         "seed": seed,
     }
-    with err.status(f"loading {model}"):
+    with wait_for_model(model):
         inspector = Inspector.load(
             model, hint=hint, masks=masks, sam2_model=sam2_model, device=device
         )
@@ -119,7 +120,7 @@ def run_inspection(
     seed: int,
 ) -> Iterator[Finding]:
     """Findings in the order of the records; into a run folder, where a killed run continues."""
-    from anomalyr1.reporting.run_folder import RunFolder, inspect_into
+    from anomalyr1.run_folder import RunFolder, inspect_into
 
     if out_dir is None:
         for inspection in inspector.inspect_records(records, batch_size=batch_size, seed=seed):
@@ -175,11 +176,11 @@ def build_table(findings: Sequence[Finding], truth: Sequence[str] = ()) -> Table
     for number, finding in enumerate(findings):
         defects = ", ".join(defect.label or "defect" for defect in finding.defects)
         table.add_row(
-            Text(finding.image),
+            Text(make_printable(finding.image)),
             Text(finding.verdict, styles[finding.verdict]),
             _number(finding.anomaly_score),
             _number(finding.detector_score),
-            Text(finding.error or defects),
+            Text(make_printable(finding.error or defects)),
             f"{finding.seconds:.2f}",
             *truth[number : number + 1],
         )

@@ -105,9 +105,9 @@ def parse_finding_line(line: str) -> Finding:
 
 
 def load_findings(path: Path) -> list[Finding]:
-    """All complete findings of a findings.jsonl, in file order.
+    """The findings of a findings.jsonl, one a record, in the order the records first appear.
 
-    A half last line (the run was killed while writing it) is left out. Anything else that cannot be
+    A picture that failed and was tried again has several lines: the last one counts. A half last line (the run was killed while writing it) is left out. Anything else that cannot be
     read raises InputError naming file and line: a finding is never dropped quietly.
     """
     try:
@@ -115,12 +115,12 @@ def load_findings(path: Path) -> list[Finding]:
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     lines = content.split(b"\n")
-    findings = []
+    findings: dict[str, Finding] = {}
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
-            findings.append(parse_finding_line(line.decode("utf-8")))
+            finding = parse_finding_line(line.decode("utf-8"))
         except (InputError, UnicodeDecodeError) as error:
             if number == len(lines):
                 break
@@ -128,7 +128,8 @@ def load_findings(path: Path) -> list[Finding]:
                 f"{path}, line {number}: {error}; remove or repair this line, "
                 "the other lines stay usable"
             ) from error
-    return findings
+        findings[finding.record_id] = finding
+    return list(findings.values())
 
 
 class FindingsWriter:

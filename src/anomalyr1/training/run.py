@@ -13,7 +13,7 @@ import numpy as np
 
 from anomalyr1.checkpoint import NANO_FOLDER, Checkpoint, load_checkpoint, save_checkpoint
 from anomalyr1.data.records import load_records
-from anomalyr1.reporting.run_folder import describe_environment
+from anomalyr1.reporting.environment import describe_environment
 from anomalyr1.training.dataset import HintedRecord, choose_rows, write_hints
 from anomalyr1.training.recipe import HintSettings, Recipe, SeeSettings
 from anomalyr1.types import InputError, Record

@@ -6,9 +6,7 @@ is not there; a run that was killed continues behind the last whole line.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
-import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from hashlib import blake2b
@@ -21,6 +19,7 @@ from PIL import Image
 
 from anomalyr1.images import load_image, write_bytes_atomic, write_png_atomic
 from anomalyr1.inspector import Inspection
+from anomalyr1.reporting.environment import describe_environment
 from anomalyr1.reporting.findings import FindingsWriter, load_findings
 from anomalyr1.reporting.maps import read_map, write_map
 from anomalyr1.reporting.overlays import draw_overlay
@@ -28,7 +27,6 @@ from anomalyr1.types import Finding, InputError, Record
 
 FINDINGS_FILE = "findings.jsonl"
 CONFIG_FILE = "config.json"
-_PACKAGES = ("torch", "transformers", "onnxruntime", "numpy", "pillow", "opencv-python-headless")
 
 
 class RunFolder:
@@ -58,17 +56,26 @@ class RunFolder:
 
     def _check_settings(self) -> None:
         path = self.folder / CONFIG_FILE
-        config = json.dumps(self._settings, indent=2, sort_keys=True) + "\n"
-        if path.is_file() and path.read_text() != config:
+        config = (json.dumps(self._settings, indent=2, sort_keys=True) + "\n").encode("ascii")
+        environment = json.dumps(describe_environment(), indent=2) + "\n"
+        try:
+            if path.is_file():
+                is_other = path.read_bytes() != config
+            else:
+                # Findings whose settings nobody knows must not be mixed with new ones.
+                is_other = (self.folder / FINDINGS_FILE).is_file()
+            if is_other:
+                raise InputError(
+                    f"{self.folder} holds a run with other settings ({path.name} differs): "
+                    "choose another --out, or remove the folder"
+                )
+            write_bytes_atomic(path, config)
+            write_bytes_atomic(self.folder / "environment.json", environment.encode("ascii"))
+        except OSError as error:
             raise InputError(
-                f"{self.folder} holds a run with other settings ({path.name} differs): "
-                "choose another --out, or remove the folder"
-            )
-        write_bytes_atomic(path, config.encode())
-        write_bytes_atomic(
-            self.folder / "environment.json",
-            (json.dumps(describe_environment(), indent=2) + "\n").encode(),
-        )
+                f"cannot write to the output folder {self.folder}: {error}; "
+                "choose a folder you may write to, on a disk with space"
+            ) from error
 
     def finished(self) -> dict[str, Finding]:
         """Findings already there without an error, by record id; failed ones are tried again."""
@@ -127,22 +134,6 @@ def build_stem(finding: Finding) -> str:
     )[:60]
     digest = blake2b(finding.record_id.encode("utf-8", "surrogatepass"), digest_size=4)
     return f"{readable}_{digest.hexdigest()}"
-
-
-def describe_environment() -> dict[str, object]:
-    """Versions that can change a result."""
-    versions: dict[str, str | None] = {}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            versions[name] = None
-    return {
-        "anomalyr1": importlib.metadata.version("anomalyr1"),
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "packages": versions,
-    }
 
 
 def inspect_into(
