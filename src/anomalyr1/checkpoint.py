@@ -48,12 +48,13 @@ def load_checkpoint(source: str, *, device: str = "auto", dtype: str = "auto") -
 
     `device` "auto" takes CUDA when there is one; `dtype` "auto" is bfloat16 there and float32 on
     a CPU. Raises InputError when the folder is no checkpoint, holds pickled weights only, or is
-    of a model family that is not supported.
+    of a model family that is not supported, and for a device that is not there.
     """
+    folder = resolve_source(source)  # before the imports below, which take seconds
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
-    folder = resolve_source(source)
+    device = _choose_device(device)
     try:
         config = AutoConfig.from_pretrained(folder)
     except (OSError, ValueError) as error:
@@ -62,8 +63,6 @@ def load_checkpoint(source: str, *, device: str = "auto", dtype: str = "auto") -
         raise InputError(
             f"{source} is a {config.model_type!r} model; supported are {', '.join(_FRAMES)}"
         )
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     if dtype == "auto":
         dtype = "bfloat16" if device.startswith("cuda") else "float32"
     try:
@@ -76,6 +75,21 @@ def load_checkpoint(source: str, *, device: str = "auto", dtype: str = "auto") -
     return Checkpoint(
         model, load_processor(folder), _FRAMES[config.model_type], source, _read_settings(folder)
     )
+
+
+def _choose_device(device: str) -> str:
+    import torch
+
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(0, device=device)
+    except (AssertionError, NotImplementedError, RuntimeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(
+            f"device {device!r} cannot be used ({reason}); choose auto, cpu or cuda"
+        ) from error
+    return device
 
 
 def resolve_source(source: str) -> str:

@@ -107,8 +107,9 @@ def parse_finding_line(line: str) -> Finding:
 def load_findings(path: Path) -> list[Finding]:
     """The findings of a findings.jsonl, one a record, in the order the records first appear.
 
-    A picture that failed and was tried again has several lines: the last one counts. A half last line (the run was killed while writing it) is left out. Anything else that cannot be
-    read raises InputError naming file and line: a finding is never dropped quietly.
+    A picture that failed and was tried again has several lines: the last one counts. A half last
+    line (the run was killed while writing it) is left out. Anything else that cannot be read raises
+    InputError naming file and line: a finding is never dropped quietly.
     """
     try:
         content = path.read_bytes()
