@@ -27,6 +27,8 @@ from anomalyr1.types import Finding, InputError, Record
 
 FINDINGS_FILE = "findings.jsonl"
 CONFIG_FILE = "config.json"
+PICTURE_FOLDERS = ("masks", "overlays", "maps")
+"""Where a run folder keeps what was drawn for its findings."""
 
 
 class RunFolder:

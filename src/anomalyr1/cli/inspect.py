@@ -70,12 +70,11 @@ def inspect(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Inspect pictures: a verdict, a score, the reasoning, boxes and masks for each."""
-    from anomalyr1.images import find_images
     from anomalyr1.inspector import Inspector
     from anomalyr1.masks import MASKER_NAMES
 
     check_choice("--masks", masks, MASKER_NAMES)
-    pictures = find_images(paths)
+    pictures = find_pictures(paths, out_dir)
     references = draw_references(reference or [], max_references, seed)
     text = read_knowledge(knowledge)
     records = [
@@ -141,6 +140,26 @@ def check_choice(flag: str, value: str, allowed: Sequence[str]) -> None:
         raise InputError(f"{flag} is {value!r}; choose one of {', '.join(allowed)}")
 
 
+def find_pictures(paths: Sequence[Path], out_dir: Path | None) -> list[Path]:
+    """The pictures of files and folders, without those that an earlier run wrote to `out_dir`.
+
+    A run continues in a folder that may lie among the photographs: its masks are none of them.
+    """
+    from anomalyr1.images import find_images
+    from anomalyr1.run_folder import CONFIG_FILE, PICTURE_FOLDERS
+
+    pictures = find_images(paths)
+    if out_dir is None or not (out_dir / CONFIG_FILE).is_file():
+        return pictures
+    written = {(out_dir / name).resolve() for name in PICTURE_FOLDERS}
+    kept = [path for path in pictures if written.isdisjoint(path.resolve().parents)]
+    if len(kept) < len(pictures):
+        err.print(f"left out: {len(pictures) - len(kept)} pictures that a run wrote to {out_dir}")
+    if not kept:
+        raise InputError(f"all pictures named were written by a run to {out_dir}: name others")
+    return kept
+
+
 def draw_references(sources: Sequence[Path], max_references: int, seed: int) -> tuple[Path, ...]:
     """The reference pictures of files and folders; more than wanted are drawn from the seed."""
     from anomalyr1.images import check_image, find_images
@@ -158,11 +177,15 @@ def draw_references(sources: Sequence[Path], max_references: int, seed: int) -> 
 def read_knowledge(given: str) -> str:
     """The text itself, or what the file of that name holds."""
     try:
-        if given and len(given) < 4096 and Path(given).is_file():
-            return Path(given).read_text(encoding="utf-8").strip()
+        is_file = bool(given) and Path(given).is_file()
+    except (OSError, ValueError):  # too long for a file's name: a text
+        is_file = False
+    if not is_file:
+        return given.strip()
+    try:
+        return Path(given).read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"--knowledge {given} cannot be read as text: {error}") from error
-    return given.strip()
 
 
 def build_table(findings: Sequence[Finding], truth: Sequence[str] = ()) -> Table:
