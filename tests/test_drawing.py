@@ -42,6 +42,30 @@ def test_a_structural_defect_changes_the_picture_only_where_it_says(
     assert seen >= 2, "the defect is hardly ever visible"
 
 
+def test_an_etched_board_is_black_and_white_and_keeps_its_layout() -> None:
+    for seed in range(3):
+        first = draw_part("etched_board", seed).image
+        second = draw_part("etched_board", seed, instance=1).image
+        assert set(np.unique(first)) == {0, 255}
+        assert 0 < (first != second).any(axis=2).mean() < 0.12, "only edges may differ"
+
+
+def test_a_loose_part_lies_elsewhere_in_the_next_photograph_and_a_connector_does_not() -> None:
+    def overlap(category: str) -> float:
+        first, second = (draw_part(category, 2, 160, instance=number).part for number in (0, 1))
+        return float((first & second).sum() / (first | second).sum())
+
+    assert overlap("screw") < 0.8
+    assert overlap("connector") > 0.85
+
+
+@pytest.mark.parametrize(("category", "variant"), [("gear", "missing part"), ("screw", "bent")])
+def test_a_defect_is_drawn_the_same_every_time(category: str, variant: str) -> None:
+    first, second = (draw_part(category, 3, 96, variant, instance=2) for _time in range(2))
+    np.testing.assert_array_equal(first.image, second.image)
+    np.testing.assert_array_equal(first.defect, second.defect)
+
+
 def test_an_unknown_category_is_refused_with_the_known_ones() -> None:
     with pytest.raises(InputError, match=r"'spoon' is not drawn; choose .*gear"):
         draw_part("spoon", 0)
