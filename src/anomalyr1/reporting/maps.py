@@ -12,6 +12,8 @@ from anomalyr1.images import write_png_atomic
 from anomalyr1.types import InputError
 
 _TOP = 65535
+_TOPS = {"L": 255, "I;16": _TOP, "I": _TOP}
+"""Pillow's modes of grey PNGs, with the level that stands for 1; older Pillow reads 16 bits as I."""
 
 
 def write_map(path: Path, anomaly_map: NDArray[np.float32]) -> None:
@@ -23,11 +25,11 @@ def write_map(path: Path, anomaly_map: NDArray[np.float32]) -> None:
 def read_map(path: Path) -> NDArray[np.float32]:
     """The map (h, w), float32 in [0, 1]. Raises InputError when the file is missing or no map."""
     try:
-        with Image.open(path) as picture:
-            top = 255 if picture.mode == "L" else _TOP
+        with Image.open(path, formats=["PNG"]) as picture:
+            mode = picture.mode
             levels = np.asarray(picture)
-    except (OSError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise InputError(f"{path} cannot be read as an anomaly map: {error}") from error
-    if levels.ndim != 2:
-        raise InputError(f"{path} is not an anomaly map: it has colours")
-    return levels.astype(np.float32) / np.float32(top)
+    if mode not in _TOPS:
+        raise InputError(f"{path} is not an anomaly map: it is no grey picture of 8 or 16 bits")
+    return levels.astype(np.float32) / np.float32(_TOPS[mode])
