@@ -100,9 +100,12 @@ def import_layout(
     if only_with_references:
         records = [record for record in records if record.reference_paths]
     if not records:
-        raise InputError(f"{source} has no records of split {split!r}")
+        wanted = "" if split is None else f" of split {split!r}"
+        which = " with references" if only_with_references else ""
+        raise InputError(f"{source} has no records{wanted}{which}")
     problems = [problem for found in find_problems(records) for problem in found]
     if problems:
-        raise InputError("\n".join(problems[:20]))
+        more = [f"... and {len(problems) - 20} more problems"] if len(problems) > 20 else []
+        raise InputError("\n".join([*problems[:20], *more]))
     write_records(out_file, records)
     out.print(f"{out_file}: {len(records)} records", highlight=False, soft_wrap=True)

@@ -38,6 +38,7 @@ def records(
     from dataclasses import replace
 
     from anomalyr1.data.records import load_records
+    from anomalyr1.evaluation.cases import pair_findings
     from anomalyr1.evaluation.records import compute_metrics, write_metrics
     from anomalyr1.evaluation.report import write_evaluation_report
     from anomalyr1.inspector import Inspector
@@ -51,6 +52,7 @@ def records(
             replace(record, reference_paths=record.reference_paths[:max_references])
             for record in loaded
         ]
+    pair_findings(loaded, [])  # records without a truth are refused before hours are spent on them
     settings: dict[str, object] = {
         "command": "evaluate records",
         "records": str(records_file),

@@ -13,7 +13,7 @@ from anomalyr1.types import InputError
 
 _TOP = 65535
 _TOPS = {"L": 255, "I;16": _TOP, "I": _TOP}
-"""Pillow's modes of grey PNGs, with the level that stands for 1; older Pillow reads 16 bits as I."""
+"""Pillow's modes of grey PNGs, and the level that stands for 1; older Pillow reads 16 bits as I."""
 
 
 def write_map(path: Path, anomaly_map: NDArray[np.float32]) -> None:

@@ -1,0 +1,96 @@
+"""anomalyr1 evaluate records, with a model whose words are scripted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from builders import NORMAL, anomalous, make_inspector, make_picture
+from typer.testing import CliRunner
+
+from anomalyr1 import cli
+from anomalyr1.data.records import write_records
+from anomalyr1.inspector import Inspector
+from anomalyr1.types import InputError, Label, Record, Region
+
+
+@pytest.fixture
+def refused() -> set[str]:
+    """Names of the pictures that the model cannot take."""
+    return set()
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, refused: set[str]) -> list[str]:
+    """Names of the pictures the model was asked about; those called "bad" are anomalous to it."""
+    asked: list[str] = []
+
+    def script(prompt: object, pictures: object) -> str:
+        asked.append(prompt.record_id)  # type: ignore[attr-defined]
+        if asked[-1] in refused:
+            raise InputError(f"{asked[-1]} is too large for the model")
+        return anomalous((5, 5, 20, 20)) if asked[-1].startswith("bad") else NORMAL
+
+    monkeypatch.setattr(Inspector, "load", lambda *args, **options: make_inspector(script))
+    return asked
+
+
+def write_parts(folder: Path, *, label: Label | None = "normal") -> Path:
+    region = Region((5, 5, 20, 20), "crack")
+    records = [
+        Record("bad1", folder / "bad1.png", label="anomalous", regions=(region,)),
+        Record("bad2", folder / "bad2.png", label="anomalous", regions=(region,)),
+        Record("good1", folder / "good1.png", label="normal"),
+        Record("good2", folder / "good2.png", label=label),
+    ]
+    for number, record in enumerate(records):
+        make_picture(record.image_path, level=60 + 20 * number)
+    write_records(folder / "parts.jsonl", records)
+    return folder / "parts.jsonl"
+
+
+def evaluate(*arguments: object) -> None:
+    result = CliRunner().invoke(cli.app, ["evaluate", "records", *map(str, arguments)])
+    if result.exception is not None:
+        raise result.exception
+
+
+def read_values(folder: Path) -> dict[str, float]:
+    metrics = json.loads((folder / "metrics.json").read_text())["metrics"]
+    return {entry["name"]: entry["value"] for entry in metrics if entry["subset"] == "all"}
+
+
+def test_a_picture_that_failed_counts_as_unread_until_it_was_tried_again(
+    tmp_path: Path, asked: list[str], refused: set[str]
+) -> None:
+    parts, out = write_parts(tmp_path), tmp_path / "out"
+    refused.add("bad2")
+    evaluate(parts, "--out", out, "--batch-size", 1)
+    assert read_values(out)["unread_rate"] == 0.25
+    refused.clear()
+    evaluate(parts, "--out", out)
+    assert read_values(out)["unread_rate"] == 0.0
+    assert read_values(out)["verdict_balanced_accuracy"] == 1.0
+    evaluate(parts, "--out", out)
+    assert asked == ["bad1", "bad2", "good1", "good2", "bad2"]
+    assert len((out / "findings.jsonl").read_text().splitlines()) == 5
+
+
+def test_a_record_without_a_truth_is_refused_before_any_picture_is_looked_at(
+    tmp_path: Path, asked: list[str]
+) -> None:
+    parts = write_parts(tmp_path, label=None)
+    with pytest.raises(InputError, match=r"good2.* has no label"):
+        evaluate(parts, "--out", tmp_path / "out")
+    assert asked == []
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path, asked: list[str]) -> None:
+    parts = write_parts(tmp_path)
+    evaluate(parts, "--out", tmp_path / "out")
+    for flags in (["--limit", 2], ["--hint", "none"], ["--max-references", 0]):
+        with pytest.raises(InputError, match=f"{tmp_path / 'out'} holds a run with other settings"):
+            evaluate(parts, "--out", tmp_path / "out", *flags)
+    assert len(asked) == 4
