@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from io import BytesIO
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from builders import NORMAL, anomalous, make_inspector, make_picture, make_record
 from PIL import Image
 
+from anomalyr1 import inspector as inspector_module
 from anomalyr1.types import Completion, InputError, Record
 
 
@@ -291,3 +293,24 @@ def test_knowledge_that_would_be_read_as_a_picture_is_refused(tmp_path: Path) ->
     inspector = make_inspector(lambda prompt, pictures: NORMAL)
     with pytest.raises(InputError, match="control token"):
         inspector.inspect(path, knowledge="two screws <|image_pad|>")
+
+
+def test_the_seconds_of_a_finding_count_its_reading_and_its_share_of_the_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_picture(tmp_path / "part.png")
+    load = inspector_module.load_image
+
+    def load_slowly(source: object) -> Image.Image:
+        time.sleep(0.05)
+        return load(source)  # type: ignore[arg-type]
+
+    def script(prompt: object, pictures: object) -> str:
+        time.sleep(0.05)
+        return NORMAL
+
+    monkeypatch.setattr(inspector_module, "load_image", load_slowly)
+    inspector = make_inspector(script)
+    records = [make_record(path), make_record(path)]
+    seconds = [result.finding.seconds for result in inspector.inspect_records(records)]
+    assert all(0.1 <= one < 1 for one in [*seconds, inspector.inspect(path).finding.seconds])

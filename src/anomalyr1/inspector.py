@@ -112,10 +112,12 @@ class Inspector:
 
         Raises InputError when the picture or a reference cannot be read.
         """
+        start = time.perf_counter()
         picture = load_image(image)
         name = str(image) if isinstance(image, str | Path) else "array"
         record = Record(name, Path(name), category=category, knowledge=knowledge)
-        prepared = self._prepare(record, picture, [load_image(source) for source in references])
+        shown = [load_image(source) for source in references]
+        prepared = self._prepare(record, picture, shown, start)
         return self._finish([prepared], seed)[0]
 
     def inspect_records(
@@ -138,9 +140,10 @@ class Inspector:
                 yield results[place]
 
     def _prepare_record(self, record: Record) -> _Prepared:
-        return self._prepare(
-            record, load_image(record.image_path), self._load_references(record.reference_paths)
-        )
+        start = time.perf_counter()
+        picture = load_image(record.image_path)
+        references = self._load_references(record.reference_paths)
+        return self._prepare(record, picture, references, start)
 
     def _load_references(self, paths: tuple[Path, ...]) -> tuple[Image.Image, ...]:
         """References of the last few products stay in memory."""
@@ -153,9 +156,12 @@ class Inspector:
         return self._references[paths]
 
     def _prepare(
-        self, record: Record, picture: Image.Image, references: Sequence[Image.Image]
+        self,
+        record: Record,
+        picture: Image.Image,
+        references: Sequence[Image.Image],
+        start: float,
     ) -> _Prepared:
-        start = time.perf_counter()
         small = limit_size(picture, WORKING_SIDE)
         references = [limit_size(reference, WORKING_SIDE) for reference in references]
         anomaly = None if self._detector is None else self._detector.detect(small, references)

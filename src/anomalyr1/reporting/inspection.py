@@ -104,10 +104,10 @@ def write_report(
     """Write `out_dir`/report.html for the findings of a run; returns its path.
 
     Photographs are read from `finding.image`: as given, else below `image_root`, else below
-    `out_dir`. Masks and maps (8-bit gray PNG) are read below `out_dir`. `settings` are shown as a
-    table; "model" and "hint" also at the top. More than `MAX_CARDS` findings: those with the
-    highest scores are shown and the page says so. Raises InputError where the file cannot be
-    written; an older report is then left as it was.
+    `out_dir`. Masks (8-bit grey PNG) and maps (8 or 16 bits) are read below it. `settings` are
+    shown as a table; "model" and "hint" also at the top. More than `MAX_CARDS` findings: those
+    with the highest scores are shown and the page says so. Raises InputError where the file cannot
+    be written; an older report is then left as it was.
     """
     ordered = sorted(findings, key=compute_rank, reverse=True)
     shown = ordered[:MAX_CARDS]

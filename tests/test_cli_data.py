@@ -1,0 +1,64 @@
+"""anomalyr1 data import says what it could not find or use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from builders import make_picture
+from typer.testing import CliRunner
+
+from anomalyr1 import cli
+from anomalyr1.data.records import load_records
+from anomalyr1.types import InputError
+
+
+def import_layout(*arguments: object) -> None:
+    result = CliRunner().invoke(cli.app, ["data", "import", *map(str, arguments)])
+    if result.exception is not None:
+        raise result.exception
+
+
+def make_mvtec(folder: Path) -> Path:
+    for number in range(3):
+        make_picture(folder / "nut" / "train" / "good" / f"{number}.png", level=90 + number)
+    for number in range(2):
+        make_picture(folder / "nut" / "test" / "good" / f"{number}.png", level=120 + number)
+    return folder / "nut"
+
+
+def test_a_split_is_written_as_records(tmp_path: Path) -> None:
+    nut, out = make_mvtec(tmp_path), tmp_path / "nut.jsonl"
+    import_layout("mvtec", nut, "--split", "test", "--max-references", 2, "--out", out)
+    records = load_records(out)
+    assert [record.label for record in records] == ["normal", "normal"]
+    assert all(len(record.reference_paths) == 2 for record in records)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--split", "nowhere"], "no records of split 'nowhere'"),
+        (["--max-references", "0", "--only-with-references"], "no records with references"),
+    ],
+)
+def test_nothing_found_is_said_with_what_was_asked_for(
+    tmp_path: Path, flags: list[str], said: str
+) -> None:
+    nut, out = make_mvtec(tmp_path), tmp_path / "nut.jsonl"
+    with pytest.raises(InputError, match=said):
+        import_layout("mvtec", nut, "--out", out, *flags)
+    assert not out.exists()
+
+
+def test_a_damaged_picture_is_named_and_nothing_is_written(tmp_path: Path) -> None:
+    nut, out = make_mvtec(tmp_path), tmp_path / "nut.jsonl"
+    (nut / "test" / "good" / "1.png").write_text("text")
+    with pytest.raises(InputError, match=r"1\.png"):
+        import_layout("mvtec", nut, "--split", "test", "--out", out)
+    assert not out.exists()
+
+
+def test_a_layout_that_is_not_known_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="LAYOUT is 'visa'; choose one of"):
+        import_layout("visa", tmp_path, "--out", tmp_path / "out.jsonl")
