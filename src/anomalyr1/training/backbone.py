@@ -180,3 +180,16 @@ def export_onnx(
     assert program is not None
     program.optimize()
     program.save(path, external_data=False)
+    _drop_metadata(path)
+
+
+def _drop_metadata(path: Path) -> None:
+    """The exporter notes where each node came from, with paths of this machine."""
+    import onnx
+
+    model = onnx.load(path)
+    parts = [model, model.graph, *model.graph.node, *model.graph.value_info]
+    for part in [*parts, *model.graph.input, *model.graph.output, *model.graph.initializer]:
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    onnx.save(model, path)
