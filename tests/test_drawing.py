@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from anomalyr1.data.drawing import OBJECTS, STRUCTURAL_DEFECTS, SURFACES, draw_part
+from anomalyr1.data.sketches import CANVAS, Sketch, draw_box, draw_disc
 from anomalyr1.types import InputError
 
 VARIANTS = [(name, kind) for name, kinds in STRUCTURAL_DEFECTS.items() for kind in kinds]
@@ -75,3 +76,37 @@ def test_an_unknown_category_is_refused_with_the_known_ones() -> None:
 def test_a_defect_that_a_drawing_cannot_show_is_refused(category: str) -> None:
     with pytest.raises(InputError, match=f"{category} cannot be drawn with 'thread pull'"):
         draw_part(category, 0, 64, "thread pull")
+
+
+@pytest.mark.parametrize("category", (*SURFACES, *OBJECTS))
+def test_two_photographs_of_a_product_look_more_alike_than_two_products(category: str) -> None:
+    def tones(seed: int, instance: int) -> np.ndarray:
+        pixels = draw_part(category, seed, 96, instance=instance).image.reshape(-1, 3)
+        return np.concatenate([pixels.mean(axis=0), pixels.std(axis=0)])
+
+    first, second = (np.array([tones(seed, number) for seed in range(8)]) for number in (0, 1))
+    own = np.abs(first - second).mean()
+    others = np.abs(first - np.roll(second, 1, axis=0)).mean()
+    assert own < 0.6 * others
+
+
+def test_a_layer_changes_a_sketch_only_under_its_shape() -> None:
+    sketch = Sketch()
+    sketch.add(draw_box(100, 100, 400, 400), np.full(3, 0.5, np.float32), 20, 8)
+    before = sketch.colour.copy(), sketch.height.copy(), sketch.inside.copy()
+    spot = draw_disc(250, 250, 20)
+    sketch.add(spot, np.ones(3, np.float32), 5, 3)
+    sketch.tint(spot, np.zeros(3, np.float32), 0.5)
+    sketch.darken(spot, 0.5)
+    sketch.cut(spot)
+    after = sketch.colour, sketch.height, sketch.inside
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(old[spot == 0], new[spot == 0])
+    np.testing.assert_allclose(sketch.colour[250, 250], 0.25)
+    assert sketch.inside[250, 250] == sketch.height[250, 250] == 0
+
+
+def test_a_shape_outside_the_canvas_changes_nothing() -> None:
+    sketch = Sketch()
+    sketch.add(draw_box(CANVAS + 9, 0, CANVAS + 90, 50), np.ones(3, np.float32), 5, 3)
+    assert not sketch.inside.any() and not sketch.colour.any() and not sketch.height.any()

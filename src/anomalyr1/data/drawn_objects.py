@@ -59,7 +59,7 @@ def screw(seed: int, size: int, instance: int, variant: str | None) -> tuple[Pic
                 ]
             )
         )
-        sketch.colour *= 1 - 0.45 * (groove * sketch.inside)[..., None]
+        sketch.darken(groove, 0.45)
     sketch.add(
         draw_box(left - 34, 256 - head * radius, left + 4, 256 + head * radius),
         metal * 0.95,
@@ -133,7 +133,7 @@ def bottle_cap(seed: int, size: int, instance: int, variant: str | None) -> tupl
     )
     ink = choose_shade(design, 0.1, 0.9, 0.8)
     ring = draw_disc(256, 256, outer * 0.7) - draw_disc(256, 256, outer * 0.64)
-    sketch.colour += (ink - sketch.colour) * ring[..., None] * 0.9
+    sketch.tint(ring, ink, 0.9)
     letters = np.zeros((CANVAS, CANVAS), np.uint8)
     text = "".join(design.choice(list("ABCDEFHKLMNPRSTVXZ0123456789"), 4))
     cv2.putText(letters, text, (176, 276), cv2.FONT_HERSHEY_DUPLEX, 2.0, 255, 6, cv2.LINE_AA)
@@ -149,7 +149,7 @@ def bottle_cap(seed: int, size: int, instance: int, variant: str | None) -> tupl
                 )
             )
         )
-    sketch.colour += (ink - sketch.colour) * (letters[..., None] / 255.0)
+    sketch.tint(letters / 255.0, ink, 1.0)
     return photograph_object(sketch, seed, size, instance, loose=True, reach=outer)
 
 
@@ -168,7 +168,7 @@ def capsule(seed: int, size: int, instance: int, variant: str | None) -> tuple[P
     )
     sketch.add(body, second, 60, radius)
     right = draw_box(256 + design.uniform(-30, 20), 0, CANVAS, CANVAS) * body
-    sketch.colour += (first - sketch.colour) * right[..., None]
+    sketch.tint(right, first, 1.0)
     if design.random() < 0.6:
         letters = np.zeros((CANVAS, CANVAS), np.uint8)
         cv2.putText(

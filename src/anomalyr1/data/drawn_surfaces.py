@@ -39,7 +39,9 @@ def photograph(
         picture = cv2.GaussianBlur(picture, (0, 0), blur)
     grain = design.uniform(0.003, 0.025)
     noise = own.normal(0, grain, (*plane.shape[:2], 1 if design.random() < 0.5 else 3))
-    return np.asarray(np.clip((picture + noise) * 255, 0, 255), np.uint8)
+    noisy = picture + noise
+    noisy *= 255
+    return np.asarray(np.clip(noisy, 0, 255, out=noisy), np.uint8)
 
 
 def tint(plane: Plane, design: np.random.Generator, grey_share: float = 0.5) -> NDArray[np.float32]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -22,17 +24,45 @@ class Sketch:
 
     def add(self, shape: Plane, colour: NDArray[np.float32], height: float, bevel: float) -> None:
         """Put a shape (0 to 1, anti-aliased) on top, its rim rounded over `bevel` pixels."""
+        window = _window_of(shape)
+        shape = shape[window]
         distance = cv2.distanceTransform((shape > 0.5).astype(np.uint8), cv2.DIST_L2, 5)
         rounded = 1 - (1 - np.clip(distance / np.float32(bevel), 0, 1)) ** 2
         rise = np.float32(height) * np.sqrt(rounded)
-        self.height = self.height * (1 - shape) + rise * shape
-        self.colour = self.colour * (1 - shape[..., None]) + colour * shape[..., None]
-        self.inside = np.maximum(self.inside, shape)
+        below = 1 - shape
+        self.height[window] = self.height[window] * below + rise * shape
+        self.colour[window] *= below[..., None]
+        self.colour[window] += colour * shape[..., None]
+        self.inside[window] = np.maximum(self.inside[window], shape)
 
     def cut(self, shape: Plane) -> None:
         """Take a shape away: the background shows."""
-        self.height *= 1 - shape
-        self.inside *= 1 - shape
+        window = _window_of(shape)
+        self.height[window] *= 1 - shape[window]
+        self.inside[window] *= 1 - shape[window]
+
+    def darken(self, shape: Plane, share: float) -> None:
+        """Take a share of the light from where the part lies under the shape."""
+        window = _window_of(shape)
+        covered = shape[window] * self.inside[window]
+        self.colour[window] *= 1 - share * covered[..., None]
+
+    def tint(
+        self, shape: NDArray[np.floating[Any]], colour: NDArray[np.float32], share: float
+    ) -> None:
+        """Print a colour flat on the part, where the shape is."""
+        window = _window_of(shape)
+        painted = self.colour[window]
+        painted += (colour - painted) * shape[window][..., None] * share
+
+
+def _window_of(shape: NDArray[np.floating[Any]]) -> tuple[slice, slice]:
+    """The box of a shape, two empty pixels around it so that its rim stays a rim."""
+    left, top, width, height = cv2.boundingRect((shape > 0).astype(np.uint8))
+    return (
+        slice(max(0, top - 2), top + height + 2),
+        slice(max(0, left - 2), left + width + 2),
+    )
 
 
 def draw_polygon(points: NDArray[np.float64]) -> Plane:
@@ -88,12 +118,12 @@ def photograph_object(
         cv2.warpAffine(
             layer, matrix, (size, size), flags=cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
         )
-        for layer in (sketch.height, sketch.inside, sketch.colour / 1.0)
+        for layer in (sketch.height, sketch.inside, sketch.colour)
     )
     light = design.uniform(0, 2 * np.pi) + own.uniform(-0.2, 0.2)
     strength = design.uniform(0.02, 0.06)
-    slope_x = cv2.Sobel(cv2.GaussianBlur(height, (0, 0), 1.0), cv2.CV_32F, 1, 0)
-    slope_y = cv2.Sobel(cv2.GaussianBlur(height, (0, 0), 1.0), cv2.CV_32F, 0, 1)
+    smooth = cv2.GaussianBlur(height, (0, 0), 1.0)
+    slope_x, slope_y = cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)
     shading = 1 + np.clip(strength * (slope_x * np.cos(light) + slope_y * np.sin(light)), -0.6, 0.7)
     texture = 1 + design.uniform(0.01, 0.06) * smooth_noise(own, size, design.uniform(20, 120))
     texture += design.uniform(0, 0.06) * smooth_noise(own, size, design.uniform(4, 12))
@@ -102,8 +132,11 @@ def photograph_object(
     shadow = np.roll(inside, (int(drop * np.sin(light)), int(drop * np.cos(light))), (0, 1))
     shadow = cv2.GaussianBlur(shadow, (0, 0), max(1.0, drop)) * design.uniform(0.15, 0.6)
     back = back * (1 - shadow[..., None])
-    part = colour * (shading * texture)[..., None]
-    plane = part * inside[..., None] + back * (1 - inside[..., None])
+    # In place, here and in `photograph`: fresh arrays of this size cost more than the arithmetic.
+    plane = colour * (shading * texture)[..., None]
+    plane *= inside[..., None]
+    back *= 1 - inside[..., None]
+    plane += back
     if design.random() < 0.35:
         plane = np.repeat(plane.mean(axis=2, keepdims=True), 3, axis=2)
     return photograph(np.clip(plane, 0, 1).astype(np.float32), own, design), inside > 0.5
