@@ -1,0 +1,151 @@
+"""The reasoning a model is shown for a multiple-choice question: from the record's truth to an
+explicit conclusion that names the right option's letter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+
+from anomalyr1.data.question_facts import CATEGORY_FACTS, VAGUE_KINDS, exact_kind, spoken
+from anomalyr1.data.wording import KIND_WORDS
+from anomalyr1.geometry import box_area, boxes_from_mask, grid_words
+from anomalyr1.images import image_size, load_mask
+from anomalyr1.types import InputError, Question, Record, Region
+
+
+def write_choice_reasoning(
+    record: Record,
+    question: Question,
+    rng: np.random.Generator,
+    with_hint: bool,
+    *,
+    size_wh: tuple[int, int] | None = None,
+) -> str:
+    """A short text from the record's truth to an explicit conclusion ("So the answer is B.").
+
+    The anomaly map is spoken of only `with_hint`, and only where defects are asked for. Raises
+    InputError for a question without an answer among its options.
+    """
+    right = question.options.get(question.answer or "")
+    if right is None:
+        raise InputError(
+            f"record {record.record_id}: the question {question.text!r} has no answer among its "
+            "options: a reasoning needs one"
+        )
+    size_wh = size_wh or image_size(record.image_path)
+    subject = question.question_type
+    regions = true_regions(record, size_wh)
+    sentences = []
+    if subject.startswith("Object"):
+        sentences += _object_evidence(record, subject, right, rng)
+    else:
+        if with_hint:
+            sentences.append(_hint_evidence(record, regions, size_wh, rng))
+        sentences.append(_defect_evidence(record, regions, size_wh, rng))
+        sentences += _link(record, regions, subject, right, rng)
+    sentences.append(pick(_CONCLUSIONS, rng).format(letter=question.answer))
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def true_regions(record: Record, size_wh: tuple[int, int]) -> tuple[Region, ...]:
+    """The record's regions, or else its mask's, largest first."""
+    regions = record.regions
+    if not regions and record.mask_path is not None and record.label == "anomalous":
+        mask = load_mask(record.mask_path, size_wh, image_name=record.image_path.name)
+        boxes = boxes_from_mask(mask, min_area=6, merge_gap=max(size_wh) // 12)
+        regions = tuple(Region(box, record.defect_type) for box in boxes)
+    return tuple(sorted(regions, key=lambda region: -box_area(region.box_xyxy)))
+
+
+def pick(choices: Sequence[str], rng: np.random.Generator) -> str:
+    return choices[int(rng.integers(len(choices)))]
+
+
+_CONCLUSIONS = (
+    "So the answer is {letter}.",
+    "Therefore the answer is {letter}.",
+    "So the right option is {letter}.",
+    "Therefore option {letter} is right.",
+    "The answer is therefore {letter}.",
+)
+_HINT_NORMAL = ("The anomaly map stays dark.", "The map shows no bright area.")
+_HINT_ANOMALOUS = ("The map is bright at the {place}.", "The anomaly map points to the {place}.")
+_SEEN_NORMAL = (
+    "Surface and outline look regular.",
+    "Shape, texture and colour are as expected.",
+    "Nothing is missing, broken or stained.",
+)
+
+
+def _hint_evidence(
+    record: Record, regions: Sequence[Region], size_wh: tuple[int, int], rng: np.random.Generator
+) -> str:
+    if record.label == "normal":
+        return pick(_HINT_NORMAL, rng)
+    if not regions:
+        return ""
+    place = grid_words(regions[0].box_xyxy, size_wh)
+    return pick(_HINT_ANOMALOUS, rng).format(place=place)
+
+
+def _defect_evidence(
+    record: Record, regions: Sequence[Region], size_wh: tuple[int, int], rng: np.random.Generator
+) -> str:
+    if record.label == "normal":
+        return pick(_SEEN_NORMAL, rng)
+    if not regions:
+        kind = "" if record.defect_type.lower() in VAGUE_KINDS else spoken(record.defect_type)
+        return f"The part shows a defect: {kind}." if kind else "Something is unlike a normal part."
+    first = regions[0]
+    kind = "defect" if first.defect_type.lower() in VAGUE_KINDS else spoken(first.defect_type)
+    place = grid_words(first.box_xyxy, size_wh)
+    said = first.description.rstrip(" .") or f"{kind} at the {place}"
+    said = re.sub(r"^(?:an?|the)\s+", "", said, flags=re.IGNORECASE)
+    return f"{'I see' if rng.random() < 0.5 else 'There is'} a {said}."
+
+
+def _link(
+    record: Record,
+    regions: Sequence[Region],
+    subject: str,
+    right: str,
+    rng: np.random.Generator,
+) -> list[str]:
+    """From what is seen to what is asked."""
+    right = right.rstrip(" .")
+    right = right[:1].lower() + right[1:]
+    first = regions[0].defect_type if regions else record.defect_type
+    kind = "defect" if first.lower() in VAGUE_KINDS else spoken(first)
+    match subject:
+        case "Anomaly Detection":
+            fine = ("No defect is visible.", "The part is normal.")
+            faulty = ("That is a defect.", "The part is anomalous.")
+            return [pick(fine if record.label == "normal" else faulty, rng)]
+        case "Defect Classification":
+            return [f"{pick(('This kind is called', 'Its kind is'), rng)} {right}."]
+        case "Defect Localization":
+            return [f"{pick(('Its place is the', 'It lies at the'), rng)} {right}."]
+        case "Defect Description":
+            return [f"{pick(('It looks like this:', 'What shows is'), rng)} {right}."]
+        case "Defect Analysis":
+            words = KIND_WORDS.get(exact_kind(first) or "")
+            topic = "cause" if words is not None and right in words.causes else "effect"
+            return [f"A likely {topic} of a {kind} is: {right}."]
+    return [f"This fits: {right}."]
+
+
+def _object_evidence(
+    record: Record, subject: str, right: str, rng: np.random.Generator
+) -> list[str]:
+    right = right.rstrip(" .")
+    right = right[:1].lower() + right[1:]
+    category = spoken(record.category)
+    if subject == "Object Classification":
+        shapes = [fact.text for fact in CATEGORY_FACTS.get(right, ()) if fact.topic == "shape"]
+        seen = [f"The picture shows {shapes[0]}."] if shapes else []
+        return [*seen, f"{pick(('That is typical of:', 'This product is:'), rng)} {right}."]
+    name = [f"The picture shows this product: {category}."] if category else []
+    return [*name, f"{pick(('For such a product this holds:', 'What fits it is'), rng)} {right}."]
