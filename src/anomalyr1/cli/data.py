@@ -109,3 +109,47 @@ def import_layout(
         raise InputError("\n".join([*problems[:20], *more]))
     write_records(out_file, records)
     out.print(f"{out_file}: {len(records)} records", highlight=False, soft_wrap=True)
+
+
+@app.command("fewshot")
+def fewshot(
+    source: Annotated[Path, typer.Argument(metavar="RECORDS", help="Records with labels.")],
+    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for the split.")],
+    shots: Annotated[int, typer.Option(min=1, help="Training pictures of each kind.")],
+    per: Annotated[
+        str,
+        typer.Option(
+            help="defect: a kind is a defect type of a category, or its normal parts; "
+            "category: its anomalous or its normal parts."
+        ),
+    ] = "defect",
+    by_product: Annotated[
+        bool, typer.Option("--by-product", help="Test on products that are not trained on.")
+    ] = False,
+    questions: Annotated[
+        bool, typer.Option("--questions", help="Also write multiple-choice questions.")
+    ] = False,
+    keep_duplicates: Annotated[
+        bool,
+        typer.Option(
+            "--keep-duplicates", help="Train on near-duplicates of pictures to test on, too."
+        ),
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Which pictures are drawn.")] = 0,
+) -> None:
+    """Split records into a few pictures to train on and others to test on.
+
+    Example: anomalyr1 data fewshot nut.jsonl --shots 4 --questions --out nut-4-shot
+    """
+    from anomalyr1.data.fewshot import PER, FewShot, describe_split, split_fewshot
+    from anomalyr1.data.fewshot_files import write_fewshot
+    from anomalyr1.data.records import load_records
+
+    check_choice("--per", per, PER)
+    plan = FewShot(shots, per, by_product, keep_duplicates, seed)
+    split = split_fewshot(load_records(source), plan)
+    counts = write_fewshot(out_dir, split, source=source, questions=questions)
+    for name, count in counts.items():
+        out.print(f"{out_dir / name}: {count} records", highlight=False, soft_wrap=True)
+    for line in describe_split(split):
+        err.print(line, highlight=False, soft_wrap=True)

@@ -96,13 +96,14 @@ def _defect_evidence(
 ) -> str:
     if record.label == "normal":
         return pick(_SEEN_NORMAL, rng)
+    kind = "" if record.defect_type.lower() in VAGUE_KINDS else spoken(record.defect_type)
     if not regions:
-        kind = "" if record.defect_type.lower() in VAGUE_KINDS else spoken(record.defect_type)
         return f"The part shows a defect: {kind}." if kind else "Something is unlike a normal part."
     first = regions[0]
-    kind = "defect" if first.defect_type.lower() in VAGUE_KINDS else spoken(first.defect_type)
     place = grid_words(first.box_xyxy, size_wh)
-    said = first.description.rstrip(" .") or f"{kind} at the {place}"
+    # Names of data sets ("colour", "bent") need not be nouns, so they are not said as such.
+    kind = "" if first.defect_type.lower() in VAGUE_KINDS else f" ({spoken(first.defect_type)})"
+    said = first.description.rstrip(" .") or f"defect{kind} at the {place}"
     said = re.sub(r"^(?:an?|the)\s+", "", said, flags=re.IGNORECASE)
     return f"{'I see' if rng.random() < 0.5 else 'There is'} a {said}."
 
@@ -118,7 +119,6 @@ def _link(
     right = right.rstrip(" .")
     right = right[:1].lower() + right[1:]
     first = regions[0].defect_type if regions else record.defect_type
-    kind = "defect" if first.lower() in VAGUE_KINDS else spoken(first)
     match subject:
         case "Anomaly Detection":
             fine = ("No defect is visible.", "The part is normal.")
@@ -133,7 +133,7 @@ def _link(
         case "Defect Analysis":
             words = KIND_WORDS.get(exact_kind(first) or "")
             topic = "cause" if words is not None and right in words.causes else "effect"
-            return [f"A likely {topic} of a {kind} is: {right}."]
+            return [f"A likely {topic} of such a defect is: {right}."]
     return [f"This fits: {right}."]
 
 
