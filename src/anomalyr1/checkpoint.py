@@ -1,15 +1,17 @@
 """Loads and saves Qwen-VL checkpoints, the bundled one too, and the processor that goes with them.
 
-Weights come from safetensors only: a checkpoint that would need unpickling is refused.
+A checkpoint is a whole model or a LoRA adapter (see `adapters`). Weights come from safetensors
+only: a checkpoint that would need unpickling is refused.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from anomalyr1 import adapters
 from anomalyr1.types import BoxFrame, InputError
 
 NANO_FOLDER = Path(__file__).parent / "nano"
@@ -44,37 +46,49 @@ class Checkpoint:
 
 
 def load_checkpoint(source: str, *, device: str = "auto", dtype: str = "auto") -> Checkpoint:
-    """Load "nano", a folder or a hub id.
+    """Load "nano", a folder or a hub id; a folder may hold a LoRA adapter instead of a model.
 
     `device` "auto" takes CUDA when there is one; `dtype` "auto" is bfloat16 there and float32 on
-    a CPU. Raises InputError when the folder is no checkpoint, holds pickled weights only, or is
-    of a model family that is not supported, and for a device that is not there.
+    a CPU. With an adapter, `model` is a peft.PeftModel on the base model that it names, and what
+    the folder lacks (tokenizer, image processor, settings) comes from the base. Raises InputError
+    when the folder is no checkpoint, holds pickled weights only, or is of a model family that is
+    not supported, for a device that is not there, and for an adapter whose base is missing.
     """
     folder = resolve_source(source)  # before the imports below, which take seconds
+    adapted = adapters.is_adapter(Path(folder))
+    base = _resolve_base(Path(folder)) if adapted else folder
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     device = _choose_device(device)
+    named, remedy = source, ""
+    if adapted:
+        named = f"{base}, the base model of {source},"
+        remedy = f"; {adapters.name_remedy(Path(folder))}"
     try:
-        config = AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(base)
     except (OSError, ValueError) as error:
-        raise InputError(f"{source} is not a checkpoint that can be read: {error}") from error
+        raise InputError(
+            f"{named} is not a checkpoint that can be read: {error}{remedy}"
+        ) from error
     if config.model_type not in _FRAMES:
         raise InputError(
-            f"{source} is a {config.model_type!r} model; supported are {', '.join(_FRAMES)}"
+            f"{named} is a {config.model_type!r} model; supported are {', '.join(_FRAMES)}"
         )
     if dtype == "auto":
         dtype = "bfloat16" if device.startswith("cuda") else "float32"
     try:
         model = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=getattr(torch, dtype), use_safetensors=True
+            base, dtype=getattr(torch, dtype), use_safetensors=True
         )
     except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(f"the weights of {source} cannot be loaded: {error}") from error
+        raise InputError(f"the weights of {named} cannot be loaded: {error}{remedy}") from error
+    if adapted:
+        model = adapters.load_adapter(model, Path(folder))
     model.to(device).eval()
-    return Checkpoint(
-        model, load_processor(folder), _FRAMES[config.model_type], source, _read_settings(folder)
-    )
+    settings = _read_settings(folder if (Path(folder) / SETTINGS_FILE).is_file() else base)
+    processor = load_processor(folder, base)
+    return Checkpoint(model, processor, _FRAMES[config.model_type], source, settings)
 
 
 def _choose_device(device: str) -> str:
@@ -101,6 +115,9 @@ def resolve_source(source: str) -> str:
         if source.startswith((".", "/", "~")) or source.count("/") > 1:
             raise InputError(f"model folder {source} does not exist")
         return source
+    if folder.is_dir() and adapters.is_adapter(folder):
+        adapters.read_base(folder)
+        return str(folder)
     if not folder.is_dir() or not (folder / "config.json").is_file():
         raise InputError(f"{source} is not a checkpoint: it has no config.json")
     if not any(folder.glob("*.safetensors")):
@@ -113,16 +130,50 @@ def resolve_source(source: str) -> str:
     return str(folder)
 
 
-def load_processor(folder: str) -> Any:
-    """Image processor and tokenizer as one processor, without the video half (no torchvision)."""
+def _resolve_base(folder: Path) -> str:
+    """The folder or hub id of an adapter's base model. A path may be relative to the adapter."""
+    name = adapters.read_base(folder)
+    if name != "nano" and not Path(name).exists() and (folder / name).is_dir():
+        name = str(folder / name)
+    try:
+        base = resolve_source(name)
+    except InputError as error:
+        raise InputError(
+            f"the base model of {folder} cannot be loaded: {error}; {adapters.name_remedy(folder)}"
+        ) from error
+    if adapters.is_adapter(Path(base)):
+        raise InputError(
+            f"{name}, the base model of {folder}, is an adapter itself: "
+            f"merge it with anomalyr1 export, then {adapters.name_remedy(folder)}"
+        )
+    return base
+
+
+def load_processor(folder: str, base: str | None = None) -> Any:
+    """Image processor and tokenizer as one processor, without the video half (no torchvision).
+
+    Either half that the folder lacks comes from `base`.
+    """
     from transformers import AutoImageProcessor, AutoTokenizer
 
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        image_processor = AutoImageProcessor.from_pretrained(folder, backend="pil")
+        tokenizer = AutoTokenizer.from_pretrained(
+            _holder(("tokenizer_config.json", "tokenizer.json"), folder, base)
+        )
+        image_processor = AutoImageProcessor.from_pretrained(
+            _holder(("preprocessor_config.json", "processor_config.json"), folder, base),
+            backend="pil",
+        )
     except (OSError, ValueError) as error:
         raise InputError(f"the processor of {folder} cannot be loaded: {error}") from error
     return build_processor(image_processor, tokenizer)
+
+
+def _holder(names: tuple[str, ...], folder: str, base: str | None) -> str:
+    """The folder where it holds one of the files, else the base."""
+    if base is None or any((Path(folder) / name).is_file() for name in names):
+        return folder
+    return base
 
 
 def build_processor(image_processor: Any, tokenizer: Any) -> Any:
@@ -160,17 +211,41 @@ def _processor_class() -> type:
     return PictureTextProcessor
 
 
+def shown_size(processor: Any, size_wh: tuple[int, int]) -> tuple[int, int]:
+    """Width and height in pixels at which a Qwen processor shows a picture of `size_wh`."""
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+
+    images = processor.image_processor
+    height, width = smart_resize(
+        size_wh[1],
+        size_wh[0],
+        factor=images.patch_size * images.merge_size,
+        min_pixels=images.size["shortest_edge"],
+        max_pixels=images.size["longest_edge"],
+    )
+    return width, height
+
+
 def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a folder that this package and plain transformers load."""
-    folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.model.save_pretrained(folder, safe_serialization=True)
+    """Write a folder that this package and plain transformers load.
+
+    Of a peft.PeftModel the adapter alone is written, with the name of its base model: "nano", or
+    what the base was loaded from. So the base must be as it was loaded; raises InputError for one
+    that was never loaded. `export.export_checkpoint` writes whole models.
+    """
+    model = checkpoint.model
+    if adapters.is_adapted(model):
+        base = adapters.name_base(model)
+        folder.mkdir(parents=True, exist_ok=True)
+        # The bundled folder lies elsewhere on the next machine.
+        adapters.save_adapter(model, folder, "nano" if Path(base) == NANO_FOLDER else base)
+    else:
+        folder.mkdir(parents=True, exist_ok=True)
+        model.save_pretrained(folder, safe_serialization=True)
     checkpoint.processor.tokenizer.save_pretrained(folder)
     checkpoint.processor.image_processor.save_pretrained(folder)
-    settings = {
-        "max_references": checkpoint.settings.max_references,
-        "max_new_tokens": checkpoint.settings.max_new_tokens,
-    }
-    (folder / SETTINGS_FILE).write_text(json.dumps(settings, indent=2) + "\n")
+    settings = json.dumps(asdict(checkpoint.settings), indent=2)
+    (folder / SETTINGS_FILE).write_text(settings + "\n")
 
 
 def _read_settings(folder: str) -> CheckpointSettings:
