@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,17 @@ def test_a_whole_checkpoint_is_exported_in_the_dtype_asked_for(
     assert json.loads((out / "config.json").read_text())["dtype"] == dtype
 
 
+def test_a_processor_saved_in_training_leaves_its_own_class_out(tmp_path: Path) -> None:
+    checkpoint = build_nano(TINY, seed=0)
+    checkpoint.processor.save_pretrained(tmp_path / "training")
+    assert "PictureText" in (tmp_path / "training" / "tokenizer_config.json").read_text()
+    save_checkpoint(checkpoint, tmp_path / "model")
+    shutil.copy(tmp_path / "training" / "tokenizer_config.json", tmp_path / "model")
+    export_checkpoint(str(tmp_path / "model"), tmp_path / "exported")
+    for path in (tmp_path / "exported").glob("*.json"):
+        assert "processor_class" not in json.loads(path.read_text()), path
+
+
 def test_the_command_prints_the_folder_it_wrote(adapter: Path, tmp_path: Path) -> None:
     out = tmp_path / "exported"
     done = CliRunner().invoke(cli.app, ["export", str(adapter), "--out", str(out)])
@@ -221,6 +233,25 @@ def test_a_model_that_was_never_saved_cannot_be_named_by_its_adapter(tmp_path: P
     with pytest.raises(InputError, match=r"never loaded from a folder.*save that model first"):
         save_checkpoint(adapt(build_nano(TINY, seed=0)), tmp_path / "adapter")
     assert not (tmp_path / "adapter").exists()
+
+
+def test_what_is_trained_beside_the_adapter_is_not_lost_without_a_word(
+    base: Path, tmp_path: Path
+) -> None:
+    checkpoint = adapt(load_checkpoint(str(base)), modules_to_save=["merger"], bias="lora_only")
+    save_checkpoint(checkpoint, tmp_path / "kept")
+    checkpoint.model.get_base_model().model.visual.requires_grad_(True)
+    with pytest.raises(InputError, match=r"visual\..* is trained too, but only the adapter"):
+        save_checkpoint(checkpoint, tmp_path / "lost")
+
+
+def test_the_model_inside_the_wrapper_is_not_taken_for_a_whole_one(
+    base: Path, tmp_path: Path
+) -> None:
+    checkpoint = adapt(load_checkpoint(str(base)))
+    inside = replace(checkpoint, model=checkpoint.model.get_base_model())
+    with pytest.raises(TypeError, match=r"give the peft\.PeftModel around it"):
+        save_checkpoint(inside, tmp_path / "model")
 
 
 @pytest.mark.parametrize(

@@ -119,12 +119,20 @@ def save_adapter(model: Any, folder: Path, base: str) -> None:
     """Write adapter_config.json and adapter_model.safetensors; `base` is the base model's name.
 
     PEFT's own save_pretrained would ask the hub for the base model, write a model card with the
-    path of this machine, and keep TRL's "ref" copy too.
+    path of this machine, and keep TRL's "ref" copy too. Raises InputError where weights were
+    trained that are not the adapter's, since they would be lost.
     """
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
     tensors = get_peft_model_state_dict(model, adapter_name=_ADAPTER, save_embedding_layers=False)
+    kept = {value.data_ptr() for value in tensors.values()}
+    for name, weight in model.named_parameters():
+        if weight.requires_grad and weight.data_ptr() not in kept:
+            raise InputError(
+                f"{name} is trained too, but only the adapter would be saved: freeze the base "
+                "model, or merge the adapter and save the whole"
+            )
     # Cloned, since safetensors refuses tensors that share memory.
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     save_file(tensors, folder / WEIGHTS_FILE, metadata={"format": "pt"})

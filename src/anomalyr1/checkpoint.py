@@ -231,7 +231,7 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
 
     Of a peft.PeftModel the adapter alone is written, with the name of its base model: "nano", or
     what the base was loaded from. So the base must be as it was loaded; raises InputError for one
-    that was never loaded. `export.export_checkpoint` writes whole models.
+    that was never loaded or is trained itself. `export.export_checkpoint` writes whole models.
     """
     model = checkpoint.model
     if adapters.is_adapted(model):
@@ -239,13 +239,27 @@ def save_checkpoint(checkpoint: Checkpoint, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # The bundled folder lies elsewhere on the next machine.
         adapters.save_adapter(model, folder, "nano" if Path(base) == NANO_FOLDER else base)
+    elif hasattr(model, "peft_config"):
+        raise TypeError("this model has an adapter inside: give the peft.PeftModel around it")
     else:
         folder.mkdir(parents=True, exist_ok=True)
         model.save_pretrained(folder, safe_serialization=True)
     checkpoint.processor.tokenizer.save_pretrained(folder)
+    _forget_processor_class(folder / "tokenizer_config.json")
     checkpoint.processor.image_processor.save_pretrained(folder)
     settings = json.dumps(asdict(checkpoint.settings), indent=2)
     (folder / SETTINGS_FILE).write_text(settings + "\n")
+
+
+def _forget_processor_class(path: Path) -> None:
+    """Take PictureTextProcessor, which a trainer's saving notes, out of a tokenizer's config.
+
+    AutoProcessor does not know that class and would return the tokenizer alone; without a name it
+    goes by the model's type.
+    """
+    config = json.loads(path.read_text(encoding="utf-8"))
+    if config.pop("processor_class", None) is not None:
+        path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _read_settings(folder: str) -> CheckpointSettings:
