@@ -192,6 +192,22 @@ def test_an_adapter_of_the_bundled_model_names_it_and_no_path(tmp_path: Path) ->
     assert weights[0] == weights[1]
 
 
+def test_a_folder_that_a_trainer_wrote_loads(
+    base: Path, tmp_path: Path, logits: Callable[[Checkpoint], Any]
+) -> None:
+    checkpoint = adapt(load_checkpoint(str(base)))
+    checkpoint.model.save_pretrained(tmp_path)
+    checkpoint.processor.save_pretrained(tmp_path)
+    (tmp_path / "training_args.bin").write_bytes(b"a pickle that is not opened")
+    loaded = load_checkpoint(str(tmp_path))
+    assert torch.allclose(logits(checkpoint), logits(loaded), atol=1e-5)
+    # What a GRPO on top of it needs: the adapter alone can be trained again.
+    loaded.model.set_requires_grad("default")
+    trained = [name for name, weight in loaded.model.named_parameters() if weight.requires_grad]
+    assert len(trained) == 8
+    assert all("lora_" in name for name in trained)
+
+
 def test_only_the_trained_adapter_is_saved_when_there_is_a_copy_of_it(
     base: Path, adapter: Path, tmp_path: Path
 ) -> None:
