@@ -6,24 +6,18 @@ run. Pictures that cannot be read are shown as missing, never left out.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import math
-import os
 import statistics
-import tempfile
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 
-import jinja2
-
 from anomalyr1.reporting.layers import build_heat_layer, build_mask_layer, build_photo
 from anomalyr1.reporting.overlays import DEFECT_COLOURS
-from anomalyr1.types import Finding, InputError
+from anomalyr1.reporting.page import build_page_environment, clean, write_page
+from anomalyr1.types import Finding
 
 MAX_CARDS = 10_000
 """Pictures in one report; beyond, a browser no longer opens the file."""
@@ -33,7 +27,6 @@ THUMBNAIL_SIDES = ((500, 640), (2_000, 400), (MAX_CARDS, 200))
 holds: the file stays below some 150 MB."""
 
 _DISPLAY_WH = (340, 255)
-_TEXT_LIMIT = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,22 +106,15 @@ def write_report(
     shown = ordered[:MAX_CARDS]
     side = next((side for limit, side in THUMBNAIL_SIDES if len(shown) <= limit), 200)
     roots = (Path(), *([] if image_root is None else [image_root]), out_dir)
-    template = _build_environment().get_template("inspection.html.j2")
+    template = build_page_environment().get_template("inspection.html.j2")
     # Cards are built as the page is written: ten thousand pictures never lie in memory at once.
     parts = template.generate(
         summary=_build_summary(findings, len(shown)),
         cards=_build_cards(shown, out_dir, roots, side),
-        settings={_clean(str(name)): _clean(str(value)) for name, value in settings.items()},
+        settings={clean(str(name)): clean(str(value)) for name, value in settings.items()},
     )
     path = out_dir / "report.html"
-    try:
-        out_dir.mkdir(parents=True, exist_ok=True)
-        _write_whole(path, parts)
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be written ({error.strerror or error}); "
-            "free some space or choose a folder you may write to, then build the report again"
-        ) from error
+    write_page(path, parts)
     return path
 
 
@@ -143,40 +129,6 @@ def compute_rank(finding: Finding) -> float:
     return {"anomalous": 1.0, "normal": 0.0}.get(finding.verdict, 0.5)
 
 
-def _build_environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["csp_hash"] = _compute_csp_hash
-    environment.filters["clean"] = _clean
-    return environment
-
-
-def _compute_csp_hash(text: str) -> str:
-    """The source expression that allows exactly this inline text (CSP level 3, section 2.3.1)."""
-    digest = hashlib.sha256(str(text).encode("utf-8")).digest()
-    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
-
-
-def _write_whole(path: Path, parts: Iterator[str]) -> None:
-    """Replace `path` in one step, so that a report is never half a report."""
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".report-", suffix=".html")
-    temporary = Path(name)
-    try:
-        # newline="\n": the policy's hashes hold for these very bytes.
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace", newline="\n") as file:
-            file.writelines(parts)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-
-
 def _build_summary(findings: Sequence[Finding], n_shown: int) -> Summary:
     verdicts = Counter(finding.verdict for finding in findings)
     seconds = [finding.seconds for finding in findings]
@@ -188,9 +140,9 @@ def _build_summary(findings: Sequence[Finding], n_shown: int) -> Summary:
         n_unread=verdicts["unread"],
         n_errors=sum(finding.error is not None for finding in findings),
         median_seconds=statistics.median(seconds) if seconds else None,
-        models=tuple(sorted({_clean(finding.model) for finding in findings if finding.model})),
+        models=tuple(sorted({clean(finding.model) for finding in findings if finding.model})),
         categories=tuple(
-            sorted({_clean(finding.category) for finding in findings if finding.category})
+            sorted({clean(finding.category) for finding in findings if finding.category})
         ),
         written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -219,11 +171,11 @@ def _build_card(
         reference, _ = build_photo(finding.reference, roots, min(side, 320), problems)
     unit = max(size_wh[0] / _DISPLAY_WH[0], size_wh[1] / _DISPLAY_WH[1])
     path = PurePath(finding.image)
-    folder = _clean(str(path.parent))
+    folder = clean(str(path.parent))
     return Card(
         number=number,
         finding=finding,
-        name=_clean(path.name) or "unnamed picture",
+        name=clean(path.name) or "unnamed picture",
         folder="" if folder == "." else folder,
         rank=compute_rank(finding),
         size_wh=size_wh,
@@ -233,9 +185,9 @@ def _build_card(
         heat=build_heat_layer(finding, out_dir, size_wh, min(side, 256), problems),
         reference=reference,
         frames=_build_frames(finding, size_wh, unit),
-        reasoning=_clean(finding.reasoning),
-        raw_text=_clean(finding.raw_text),
-        problems=tuple(_clean(problem) for problem in problems),
+        reasoning=clean(finding.reasoning),
+        raw_text=clean(finding.raw_text),
+        problems=tuple(clean(problem) for problem in problems),
     )
 
 
@@ -250,8 +202,8 @@ def _build_frames(finding: Finding, size_wh: tuple[int, int], unit: float) -> tu
             Frame(
                 number=index + 1,
                 colour="#{:02x}{:02x}{:02x}".format(*DEFECT_COLOURS[index % len(DEFECT_COLOURS)]),
-                label=_clean(defect.label) or "defect",
-                description=_clean(defect.description),
+                label=clean(defect.label) or "defect",
+                description=clean(defect.description),
                 confidence=defect.confidence,
                 box_xywh=(left, top, right - left, bottom - top),
                 tag_xy=(max(0.0, min(left, size_wh[0] - 20 * unit)), max(0.0, anchor_y)),
@@ -259,16 +211,3 @@ def _build_frames(finding: Finding, size_wh: tuple[int, int], unit: float) -> tu
             )
         )
     return tuple(frames)
-
-
-def _clean(text: str) -> str:
-    """Text a page can hold: control characters and lone surrogates become visible signs."""
-    cut = text if len(text) <= _TEXT_LIMIT else f"{text[:_TEXT_LIMIT]} [cut after {_TEXT_LIMIT}]"
-    return "".join(
-        sign
-        if sign in "\n\t" or unicodedata.category(sign) not in {"Cc", "Cs"}
-        else chr(0x2400 + ord(sign))
-        if ord(sign) < 0x20
-        else "\ufffd"
-        for sign in cut
-    )
