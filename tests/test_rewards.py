@@ -6,7 +6,6 @@ import doctest
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anomalyr1.geometry import box_iou
-from anomalyr1.parsing import parse_choice
 from anomalyr1.rewards import (
     HARD_WORDS,
     REWARDS,
     SOFT_WORDS,
     box_iou_reward,
-    find_contradiction,
     format_reward,
     label_reward,
     length_reward,
@@ -30,7 +27,7 @@ from anomalyr1.rewards import (
     roam_reward,
 )
 from anomalyr1.solutions import render_solution
-from anomalyr1.types import Box, InputError, Question, Record, Region, Response
+from anomalyr1.types import Box, InputError, Question, Record, Region
 
 METHOD = Path(__file__).parent.parent / "docs" / "method.md"
 SIZE = (90, 90)
@@ -170,13 +167,21 @@ def test_kinds_and_places_in_the_reasoning_count_when_truth_and_answer_bear_them
         roam(inspect("anomalous", defects, right + AGREES), truth),
         roam(inspect("anomalous", defects, AGREES), truth),
         roam(inspect("anomalous", defects, wrong + AGREES), truth),
-        roam(inspect("anomalous", defects), truth),
+        roam(inspect("anomalous", defects, wrong), truth),
         roam(inspect("anomalous", elsewhere, AGREES), truth),
         roam(inspect("anomalous", elsewhere, right + AGREES), truth),
         roam(inspect("anomalous", elsewhere, "So the part is normal."), truth),
     ]
     assert earned == sorted(earned, reverse=True)
     assert len(set(earned)) == len(earned)
+
+
+def test_a_wrong_kind_said_and_answered_alike_costs_less_than_saying_another() -> None:
+    truth, text = mark(SCRATCH), [(SCRATCH.box_xyxy, "dent")]
+    said = [f"There is a {kind}. {AGREES}" for kind in ("dent", "crack", "scratch")]
+    alike, other, true = (roam(inspect("anomalous", text, reasoning), truth) for reasoning in said)
+    assert alike == roam(inspect("anomalous", text, AGREES), truth)
+    assert true == other < alike
 
 
 def test_a_spurious_box_costs_as_much_as_a_missed_defect() -> None:
@@ -391,39 +396,3 @@ def test_rewards_are_named_as_trl_logs_them() -> None:
 def test_an_unusable_choice_of_rewards_is_explained(names: list[str], said: str) -> None:
     with pytest.raises(InputError, match=said):
         load_rewards(names)
-
-
-@pytest.mark.parametrize(
-    ("reasoning", "letter", "expected"),
-    [
-        ("So the answer is B.", "B", False),
-        ("So the answer is a dent.", "B", False),
-        ("So the answer is B.", "A", True),
-        ("So the answer is a dent.", "A", True),
-        ("A dent is visible.", "A", False),
-        ("The answer is not A.", "A", False),
-        ("", "A", False),
-    ],
-)
-def test_a_reasoning_contradicts_an_answer_when_it_concludes_another(
-    reasoning: str, letter: str, expected: bool
-) -> None:
-    response = parse_choice(answer(letter, reasoning), QUESTION.options)
-    assert find_contradiction(response, QUESTION) is expected
-
-
-@pytest.mark.parametrize(
-    ("reasoning", "expected"),
-    [
-        ("So the part is anomalous.", False),
-        ("No defect is visible, so the part is good.", True),
-        ("The part is not normal.", False),
-        ("Something is there.", False),
-    ],
-)
-def test_a_reasoning_contradicts_a_verdict_when_it_concludes_the_other(
-    reasoning: str, expected: bool
-) -> None:
-    response = Response("ok", reasoning, label="anomalous")
-    assert find_contradiction(response) is expected
-    assert not find_contradiction(replace(response, status="malformed", label=None))

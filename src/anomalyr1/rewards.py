@@ -9,22 +9,20 @@ from __future__ import annotations
 
 import math
 import re
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-from anomalyr1.geometry import box_intersection, grid_words, match_boxes
-from anomalyr1.parsing import parse_choice, parse_inspection
-from anomalyr1.reasoning import (
-    conclude_choice,
-    conclude_verdict,
-    find_kinds,
-    find_places,
-    name_kind,
+from anomalyr1.alignment import (
+    compute_box_iou,
+    compute_label_share,
+    compute_outcome,
+    compute_roam,
+    find_contradiction,
 )
+from anomalyr1.parsing import parse_choice, parse_inspection
 from anomalyr1.solutions import Solution, read_solution, render_solution
-from anomalyr1.types import InputError, Question, Response
+from anomalyr1.types import InputError, Response
 
 __all__ = [
     "REWARDS",
@@ -61,7 +59,7 @@ def roam_reward(
     defined in docs/method.md.
 
     >>> from pathlib import Path
-    >>> from anomalyr1.types import Record
+    >>> from anomalyr1.types import Question, Record
     >>> question = Question("Which defect is it?", {"A": "Scratch", "B": "Dent"}, "B")
     >>> record = Record("7", Path("7.png"), question=question)
     >>> truth = render_solution(record, (64, 48), (64, 48), "absolute")
@@ -69,14 +67,14 @@ def roam_reward(
     >>> roam_reward([text], [truth])
     [1.0]
     """
-    return _score(completions, solution, _roam)
+    return _score(completions, solution, compute_roam)
 
 
 def outcome_reward(
     completions: Sequence[Completion], solution: Sequence[str | None], **columns: Any
 ) -> list[float | None]:
     """How right the answer is, in [0, 1], whatever the reasoning; 0 where it cannot be read."""
-    return _score(completions, solution, _outcome)
+    return _score(completions, solution, compute_outcome)
 
 
 def published_reward(
@@ -98,7 +96,7 @@ def box_iou_reward(
 ) -> list[float | None]:
     """Total IoU of the matched boxes over the larger number of boxes, true or predicted; None
     where no true box is known, as for questions and normal parts."""
-    return _score(completions, solution, _localise)
+    return _score(completions, solution, compute_box_iou)
 
 
 def label_reward(
@@ -106,7 +104,7 @@ def label_reward(
 ) -> list[float | None]:
     """Kinds of defect that are named as often as they occur, over the larger number of defects;
     None where no true defect's kind is known."""
-    return _score(completions, solution, _classify)
+    return _score(completions, solution, compute_label_share)
 
 
 def length_reward(
@@ -148,22 +146,6 @@ def load_rewards(names: Iterable[str]) -> list[Reward]:
         if name in names[:index]:
             raise InputError(f"reward {name} is named twice: give it a weight instead")
     return [REWARDS[name] for name in names]
-
-
-def find_contradiction(response: Response, question: Question | None = None) -> bool:
-    """Whether the reasoning of a read answer concludes another option, or the other verdict.
-
-    Without a `question` the answer is an inspection's. A reasoning that concludes nothing and an
-    answer that could not be read contradict nothing.
-
-    >>> find_contradiction(Response("ok", "So the part is normal.", label="anomalous"))
-    True
-    """
-    if response.status != "ok":
-        return False
-    if question is None:
-        return conclude_verdict(response.reasoning) not in (None, response.label)
-    return conclude_choice(response.reasoning, question.options) not in (None, response.choice)
 
 
 def _score(
@@ -209,88 +191,8 @@ def _read_answer(text: str, truth: Solution) -> Response | None:
     return response if response.status == "ok" else None
 
 
-def _roam(response: Response | None, truth: Solution) -> float:
-    if response is None:
-        return 0.0
-    outcome = _outcome(response, truth)
-    if truth.kind == "choice":
-        concluded: str | None = conclude_choice(response.reasoning, truth.options)
-        answered, detail = response.choice, 1.0
-    else:
-        concluded = conclude_verdict(response.reasoning)
-        answered, detail = response.label, _detail(response, truth)
-    if concluded is None:
-        return 0.05 + 0.75 * outcome
-    if concluded != answered:
-        return 0.0
-    return 0.1 + 0.9 * outcome - 0.2 * outcome * (1 - detail)
-
-
-def _outcome(response: Response | None, truth: Solution) -> float:
-    if response is None:
-        return 0.0
-    if truth.kind == "choice":
-        return float(response.choice == truth.letter)
-    if response.label != truth.label:
-        return 0.0
-    marked = _localise(response, truth)
-    if marked is None:
-        return 1.0
-    kinds = _classify(response, truth)
-    if kinds is not None:
-        marked = (2 * marked + kinds) / 3
-    return 0.5 + 0.5 * marked
-
-
 def _publish(response: Response | None, truth: Solution) -> float:
-    return _outcome(response, truth) + _roam(response, truth)
-
-
-def _localise(response: Response | None, truth: Solution) -> float | None:
-    if not truth.regions:
-        return None
-    if response is None:
-        return 0.0
-    predicted = [region.box_xyxy for region in response.regions]
-    true = [region.box_xyxy for region in truth.regions]
-    total = math.fsum(overlap for _row, _column, overlap in match_boxes(predicted, true))
-    return total / max(len(predicted), len(true))
-
-
-def _classify(response: Response | None, truth: Solution) -> float | None:
-    """Defects whose kind is unknown are left out of the larger number; None if all are."""
-    true = Counter(kind for region in truth.regions if (kind := name_kind(region.defect_type)))
-    if not true:
-        return None
-    if response is None:
-        return 0.0
-    named = Counter(name_kind(region.defect_type) for region in response.regions)
-    unknown = len(truth.regions) - true.total()
-    return (true & named).total() / max(true.total(), len(response.regions) - unknown)
-
-
-def _detail(response: Response, truth: Solution) -> float:
-    """How well the reasoning's kinds and places fit the truth and the answer, in [1/3, 1]; its
-    verdict is right. 1 where no kind and no place is known."""
-    aspects = [1.0]
-    answered = {name_kind(region.defect_type) for region in response.regions}
-    true = {name_kind(region.defect_type) for region in truth.regions} - {""}
-    if true:
-        aspects.append(_share(find_kinds(response.reasoning, true | answered), true & answered))
-    if truth.regions:
-        assert truth.size_wh is not None
-        found = {
-            grid_words(region.box_xyxy, truth.size_wh)
-            for region in truth.regions
-            if any(box_intersection(region.box_xyxy, box.box_xyxy) > 0 for box in response.regions)
-        }
-        aspects.append(_share(find_places(response.reasoning), found))
-    return sum(aspects) / len(aspects)
-
-
-def _share(named: frozenset[str], supported: set[str]) -> float:
-    """The share of what is named that truth and answer bear out; silence is halfway."""
-    return len(named & supported) / len(named) if named else 0.5
+    return compute_outcome(response, truth) + compute_roam(response, truth)
 
 
 def _read(response: Response | None, truth: Solution) -> float:
