@@ -15,7 +15,8 @@ import pytest
 
 from anomalyr1.reporting import training
 from anomalyr1.reporting.charts import HEIGHT, MAX_POINTS, WIDTH, build_chart
-from anomalyr1.reporting.training import compare_metrics, write_training_report
+from anomalyr1.reporting.comparison import compare_metrics
+from anomalyr1.reporting.training import write_training_report
 from anomalyr1.reporting.training_log import load_training_log
 from anomalyr1.types import InputError, Metric
 
@@ -191,7 +192,7 @@ def test_a_finished_run_is_told_whole(tmp_path: Path) -> None:
         assert part in page.text, part
     assert "not finished" not in page.text
     titles = [label.split(" over steps")[0] for label in charts_of(page)]
-    assert titles[:3] == ["Loss", "Reward, all terms", "roam_reward"]
+    assert titles[:3] == ["Reward, all terms", "roam_reward", "box_iou_reward"]
     assert {"Groups with equal rewards", "KL to the reference model", "Entropy"} <= set(titles)
     assert {"Completion length", "Cut at the length limit", "Learning rate"} <= set(titles)
     assert "clip_ratio/region_mean" in titles, "what has no place of its own is drawn too"

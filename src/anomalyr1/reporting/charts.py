@@ -65,18 +65,22 @@ def build_chart(
     highs: Values | None = None,
     floor: float | None = None,
     ceiling: float | None = None,
+    is_noisy: bool = True,
 ) -> Chart | None:
     """The chart of `values` at `steps` (rising); None where no value is a number.
 
     `lows` and `highs` bound the band. The vertical axis fits the values; `floor` and `ceiling` are
-    on it in any case, unless values lie beyond. A few values far from all others do not stretch
-    it: they are drawn at its edge, and a note counts them.
+    on it in any case, and cut the band. A few values far from all others do not stretch it: they
+    are drawn at its edge, and a note counts them. Only a noisy curve is smoothed.
     """
     heights = _to_array(values)
     known = np.isfinite(heights)
     if not known.any():
         return None
-    low_band, high_band = _to_array(lows, len(heights)), _to_array(highs, len(heights))
+    least = -math.inf if floor is None else floor
+    most = math.inf if ceiling is None else ceiling
+    low_band = np.clip(_to_array(lows, len(heights)), least, most)
+    high_band = np.clip(_to_array(highs, len(heights)), least, most)
     bottom, top = _find_range(heights, low_band, high_band, floor, ceiling)
     y_ticks = _find_ticks(bottom, top, 4)
     first, last = float(steps[0]), float(max(steps[-1], steps[0] + 1))
@@ -85,7 +89,8 @@ def build_chart(
     def to_y(numbers: NDArray[np.float64]) -> NDArray[np.float64]:
         return HEIGHT * (1 - (np.clip(numbers, bottom, top) - bottom) / (top - bottom))
 
-    smoothed = smooth(heights)
+    is_smoothed = is_noisy and len(xs) >= _MIN_POINTS_TO_SMOOTH
+    smoothed = smooth(np.clip(heights, bottom, top)) if is_smoothed else None
     thinned = np.unique(np.linspace(0, len(xs) - 1, MAX_POINTS // 2).astype(int))
     is_sparse = len(xs) < _MIN_POINTS_TO_SMOOTH
     ys = to_y(heights)
@@ -95,7 +100,7 @@ def build_chart(
         title=title,
         unit=unit,
         raw=_build_path(*_thin(xs, ys)),
-        smooth="" if is_sparse else _build_path(xs[thinned], to_y(smoothed)[thinned]),
+        smooth="" if smoothed is None else _build_path(xs[thinned], to_y(smoothed)[thinned]),
         band=_build_band(xs[thinned], to_y(high_band)[thinned], to_y(low_band)[thinned]),
         dots=tuple(
             (float(x), float(y)) for x, y, is_known in zip(xs, ys, known, strict=True) if is_known
@@ -108,9 +113,7 @@ def build_chart(
             if float(tick).is_integer()
         ),
         y_ticks=tuple((HEIGHT * (1 - (tick - bottom) / (top - bottom)), s) for tick, s in y_ticks),
-        slots=_build_slots(
-            steps, heights, None if is_sparse else smoothed, (low_band, high_band), xs, ys
-        ),
+        slots=_build_slots(steps, heights, smoothed, (low_band, high_band), xs, ys),
         last=write_number(ends[-1]),
         summary=f"{title} over steps {steps[0]} to {steps[-1]}: {text}",
         notes=_write_notes(heights, bottom, top),
@@ -168,7 +171,7 @@ def _find_range(
     every = every[np.isfinite(every)]
     bottom, top = float(every.min()), float(every.max())
     if len(every) >= 20:
-        low, high = (float(edge) for edge in np.percentile(every, [2, 98]))
+        low, high = (float(edge) for edge in np.percentile(every, [5, 95]))
         reach = high - low
         if reach > 0:
             bottom = bottom if low - bottom < 4 * reach else low - 0.2 * reach
@@ -194,6 +197,8 @@ def _find_ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:
     ticks = [number * step for number in range(first, min(last, first + 20) + 1)]
     largest = max((abs(tick) for tick in ticks), default=0.0)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9) + (step / power == 2.5))
+    if 1e4 <= largest < 1e6 and step >= 100:
+        return [(tick, f"{tick / 1000:g}k" if tick else "0") for tick in ticks]
     if decimals > 3 or largest >= 1e6:
         return [(tick, write_number(0.0 if abs(tick) < step / 2 else tick)) for tick in ticks]
     return [(tick, f"{tick + 0.0:,.{decimals}f}") for tick in ticks]

@@ -11,12 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from anomalyr1.reporting.charts import Chart, build_chart, write_number
+from anomalyr1.reporting.comparison import compare_metrics, name_metric
 from anomalyr1.reporting.page import build_page_environment, clean, write_page
 from anomalyr1.reporting.training_log import Group, Stage, TrainingLog, load_training_log
-from anomalyr1.types import Metric
 
 MAX_SAMPLED_STEPS = 60
 """Steps whose completions are on the page; of more, evenly chosen ones, the last among them."""
@@ -27,15 +27,12 @@ STAGE_TITLES: dict[str, str] = {
     "grpo": "Reinforcement learning (grpo)",
 }
 
-LOWER_IS_BETTER = frozenset({"unread_rate", "contradiction_rate"})
-
-Verdict = Literal["better", "worse", "within noise", "unknown"]
-
 
 @dataclass(frozen=True, slots=True)
 class Curve:
     """How a logged key is drawn: `low` and `high` are keys of its band, `spread` of a band of one
-    standard deviation; `floor` and `ceiling` are always on the axis."""
+    standard deviation; `floor` and `ceiling` are always on the axis and bound the band. A curve
+    that is not noisy is not smoothed."""
 
     key: str
     title: str
@@ -45,24 +42,19 @@ class Curve:
     high: str = ""
     floor: float | None = None
     ceiling: float | None = None
+    is_noisy: bool = True
 
 
 CURVES: tuple[tuple[str, tuple[Curve, ...]], ...] = (
+    ("Reward", (Curve("reward", "Reward, all terms", "reward", spread="reward_std"),)),
     (
-        "Loss",
+        "Loss and policy",
         (
             Curve("loss", "Loss", "loss"),
             Curve("kind", "Loss of the defect's kind", "loss", floor=0.0),
             Curve("box", "Loss of the box", "loss", floor=0.0),
             Curve("place", "Loss of the place", "loss", floor=0.0),
             Curve("mean_token_accuracy", "Tokens predicted rightly", "share", ceiling=1.0),
-        ),
-    ),
-    ("Reward", (Curve("reward", "Reward, all terms", "reward", spread="reward_std"),)),
-    (
-        "Policy",
-        (
-            Curve("frac_reward_zero_std", "Groups with equal rewards", "share", floor=0.0),
             Curve("kl", "KL to the reference model", "nats", floor=0.0),
             Curve("entropy", "Entropy", "nats", floor=0.0),
         ),
@@ -79,13 +71,14 @@ CURVES: tuple[tuple[str, tuple[Curve, ...]], ...] = (
                 floor=0.0,
             ),
             Curve("completions/clipped_ratio", "Cut at the length limit", "share", floor=0.0),
+            Curve("frac_reward_zero_std", "Groups with equal rewards", "share", floor=0.0),
         ),
     ),
     ("Validation", ()),
     (
         "Optimiser",
         (
-            Curve("learning_rate", "Learning rate", "rate", floor=0.0),
+            Curve("learning_rate", "Learning rate", "rate", floor=0.0, is_noisy=False),
             Curve("grad_norm", "Gradient norm", "norm", floor=0.0),
             Curve("step_time", "Time per step", "seconds", floor=0.0),
         ),
@@ -108,20 +101,10 @@ class StageCharts:
     groups: tuple[tuple[str, tuple[Chart, ...]], ...]
     rest: tuple[Chart, ...]
 
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A metric before and after. `marks` are the intervals in per cent, for drawing, each
-    (low, value, high); None where a side has no interval or the metric is no share."""
-
-    title: str
-    before: Metric | None
-    after: Metric | None
-    is_share: bool
-    lower_is_better: bool
-    change: float | None
-    verdict: Verdict
-    marks: tuple[tuple[float, float, float] | None, tuple[float, float, float] | None]
+    @property
+    def has_bands(self) -> bool:
+        """Whether any chart shows a band."""
+        return any(chart.band for _, charts in self.groups for chart in charts)
 
 
 def write_training_report(folder: Path) -> Path:
@@ -169,30 +152,6 @@ def write_training_report(folder: Path) -> Path:
     return path
 
 
-def compare_metrics(before: Sequence[Metric], after: Sequence[Metric]) -> list[Comparison]:
-    """Metrics of both sides side by side, those over all records first.
-
-    "better" and "worse" are said only where the two 95 % intervals do not overlap.
-    """
-    sides = [{(one.subset, one.name): one for one in metrics} for metrics in (before, after)]
-    keys = list(dict.fromkeys([*sides[0], *sides[1]]))
-    keys.sort(key=lambda key: (key[0] != "all", key[1] in LOWER_IS_BETTER))
-    return [_compare(key, sides[0].get(key), sides[1].get(key)) for key in keys]
-
-
-def name_metric(name: str, subset: str = "all") -> str:
-    """A metric's name as a person writes it.
-
-    >>> name_metric("box_accuracy_iou50")
-    'Box accuracy, IoU 0.5'
-    >>> name_metric("accuracy", "Anomaly Detection")
-    'Anomaly Detection: accuracy'
-    """
-    text = re.sub(r"_iou(\d\d)$", lambda found: f", IoU {int(found[1]) / 100:g}", name)
-    text = text.replace("_", " ").replace("auroc", "AUROC")
-    return text[:1].upper() + text[1:] if subset == "all" else f"{subset}: {text}"
-
-
 def write_duration(seconds: float) -> str:
     """Seconds in the two largest units that fit.
 
@@ -215,54 +174,6 @@ def is_flat(group: Group) -> bool:
     """Whether all completions of a group were rewarded alike: nothing is learned from such."""
     rewards = {sample.reward for sample in group.samples}
     return len(group.samples) > 1 and len(rewards) == 1 and None not in rewards
-
-
-def _compare(key: tuple[str, str], before: Metric | None, after: Metric | None) -> Comparison:
-    subset, name = key
-    sides = [metric for metric in (before, after) if metric is not None]
-    numbers = [
-        number
-        for metric in sides
-        for number in (metric.value, metric.ci_low, metric.ci_high)
-        if number is not None
-    ]
-    is_share = all(0 <= number <= 1 for number in numbers)
-    change = None
-    if before and after and before.value is not None and after.value is not None:
-        change = after.value - before.value
-    lower_is_better = name in LOWER_IS_BETTER
-    return Comparison(
-        title=name_metric(clean(name), clean(subset)),
-        before=before,
-        after=after,
-        is_share=is_share,
-        lower_is_better=lower_is_better,
-        change=change,
-        verdict=_judge(before, after, change, lower_is_better),
-        marks=(_mark(before, is_share), _mark(after, is_share)),
-    )
-
-
-def _judge(
-    before: Metric | None, after: Metric | None, change: float | None, lower_is_better: bool
-) -> Verdict:
-    if before is None or after is None or change is None:
-        return "unknown"
-    edges = (before.ci_low, before.ci_high, after.ci_low, after.ci_high)
-    if any(edge is None for edge in edges):
-        return "unknown"
-    before_low, before_high, after_low, after_high = (edge or 0.0 for edge in edges)
-    if after_low <= before_high and before_low <= after_high:
-        return "within noise"
-    return "better" if (change > 0) != lower_is_better else "worse"
-
-
-def _mark(metric: Metric | None, is_share: bool) -> tuple[float, float, float] | None:
-    if metric is None or not is_share:
-        return None
-    if metric.value is None or metric.ci_low is None or metric.ci_high is None:
-        return None
-    return 100 * metric.ci_low, 100 * metric.value, 100 * metric.ci_high
 
 
 def _build_stage_charts(stage: Stage) -> StageCharts:
@@ -319,6 +230,7 @@ def _draw(stage: Stage, curve: Curve) -> Chart | None:
         highs=highs,
         floor=curve.floor,
         ceiling=curve.ceiling,
+        is_noisy=curve.is_noisy,
     )
 
 

@@ -5,13 +5,19 @@ Nothing but `config.json` has to be there. A number that is none (NaN, infinity,
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from anomalyr1.reporting.run_files import (
+    read_json,
+    read_lines,
+    read_number,
+    read_optional_json,
+    read_text,
+)
 from anomalyr1.types import InputError, Metric
 
 STAGES = ("see", "sft", "grpo")
@@ -111,89 +117,27 @@ class TrainingLog:
 def load_training_log(folder: Path) -> TrainingLog:
     """Read a run folder. Raises InputError where config.json is missing or no table."""
     path = folder / "config.json"
-    config, problem = _read_json(path)
+    config, problem = read_json(path)
     if not isinstance(config, dict):
         raise InputError(
             f"{path} {problem or 'holds no table'}: give the folder that `anomalyr1 train` wrote to"
         )
     problems: list[str] = []
-    environment = _read_optional(folder / "environment.json", problems)
-    lines = _read_lines(folder / "metrics.jsonl", problems)
+    environment = read_optional_json(folder / "environment.json", problems)
+    lines = read_lines(folder / "metrics.jsonl", problems)
     if not any(line.get("stage") == "see" for line in lines):
-        dense = _read_lines(folder / "see" / "losses.jsonl", problems)
+        dense = read_lines(folder / "see" / "losses.jsonl", problems)
         lines = [{**line, "stage": "see"} for line in dense] + lines
     return TrainingLog(
         config=config,
         environment=environment if isinstance(environment, dict) else {},
         stages=_build_stages(config, lines, problems),
-        groups=_build_groups(_read_lines(folder / "samples.jsonl", problems), problems),
-        before=_build_metrics(_read_optional(folder / "before.json", problems)),
-        after=_build_metrics(_read_optional(folder / "after.json", problems)),
+        groups=_build_groups(read_lines(folder / "samples.jsonl", problems), problems),
+        before=_build_metrics(read_optional_json(folder / "before.json", problems)),
+        after=_build_metrics(read_optional_json(folder / "after.json", problems)),
         is_saved=(folder / "checkpoint").is_dir(),
         problems=tuple(problems),
     )
-
-
-def read_number(value: object) -> float | None:
-    """A finite number a page can draw; None for all else.
-
-    >>> read_number(2), read_number(float("nan")), read_number(True), read_number("0.5")
-    (2.0, None, None, None)
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    # Squares and differences of larger ones are no longer finite.
-    return number if math.isfinite(number) and abs(number) < 1e100 else None
-
-
-def _read_json(path: Path) -> tuple[Any, str]:
-    """What a file holds, or None and what is wrong with it."""
-    try:
-        return json.loads(path.read_bytes().decode("utf-8", errors="replace")), ""
-    except FileNotFoundError:
-        return None, "is missing"
-    except (OSError, ValueError, RecursionError) as error:
-        return None, f"cannot be read ({str(error)[:200]})"
-
-
-def _read_optional(path: Path, problems: list[str]) -> Any:
-    value, problem = _read_json(path)
-    if problem and problem != "is missing":
-        problems.append(f"{path.name} {problem}.")
-    return value
-
-
-def _read_lines(path: Path, problems: list[str]) -> list[dict[str, Any]]:
-    """The objects of a JSON-lines file; a run that was killed leaves half a line at its end."""
-    try:
-        text = path.read_bytes().decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        problems.append(f"{path.name} cannot be read ({error.strerror or error}).")
-        return []
-    *whole, rest = text.split("\n")
-    lines, num_bad = [], 0
-    for number, line in enumerate([*whole, rest]):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            value = None
-        if isinstance(value, dict):
-            lines.append(value)
-        elif number == len(whole):
-            problems.append(f"The last line of {path.name} is cut off and left out.")
-        else:
-            num_bad += 1
-    if num_bad:
-        problems.append(f"Lines of {path.name} that cannot be read and are left out: {num_bad}.")
-    return lines
 
 
 @dataclass(slots=True)
@@ -292,12 +236,12 @@ def _build_groups(lines: Sequence[Mapping[str, Any]], problems: list[str]) -> tu
         if step < last_step:
             groups = {key: samples for key, samples in groups.items() if key[0] < step}
         last_step = step
-        key = (step, _read_text(line.get("record_id")), _read_text(line.get("prompt")))
+        key = (step, read_text(line.get("record_id")), read_text(line.get("prompt")))
         rewards = line.get("rewards")
         terms = rewards.items() if isinstance(rewards, dict) else ()
         groups.setdefault(key, []).append(
             Sample(
-                completion=_read_text(line.get("completion")),
+                completion=read_text(line.get("completion")),
                 reward=read_number(line.get("reward")),
                 advantage=read_number(line.get("advantage")),
                 rewards=tuple((str(name), read_number(value)) for name, value in terms),
@@ -306,12 +250,6 @@ def _build_groups(lines: Sequence[Mapping[str, Any]], problems: list[str]) -> tu
     if num_without_step:
         problems.append(f"Completions without a step, left out: {num_without_step}.")
     return tuple(Group(*key, tuple(samples)) for key, samples in groups.items())
-
-
-def _read_text(value: object) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _build_metrics(entries: object) -> tuple[Metric, ...] | None:
