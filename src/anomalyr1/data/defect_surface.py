@@ -160,7 +160,7 @@ def _dye(canvas: Canvas, picture: Floats, alpha: Floats, strength: float) -> Non
 def stain(canvas: Canvas) -> Floats:
     """Ink, grease, a water mark with a dark rim, or a broad dark or light patch."""
     rng, picture = canvas.rng, canvas.picture.copy()
-    area, style = canvas.area_px(0.0012, 0.07), float(rng.random())
+    area, style = canvas.area_px(0.0012, 0.12), float(rng.random())
     strength = float(np.clip(canvas.between(0.4, 1.1), 0.25, 1.0))
     if style < 0.35:
         alpha = held_to_part(canvas, _splash(canvas, area))
@@ -188,7 +188,7 @@ def stain(canvas: Canvas) -> Floats:
 def discolouration(canvas: Canvas) -> Floats:
     """A broad change of tone or hue with the texture intact: faded, burnt, yellowed, streaked."""
     rng, picture = canvas.rng, canvas.picture.copy()
-    area = canvas.area_px(0.006, 0.11)
+    area = canvas.area_px(0.006, 0.28)
     edge = float(rng.uniform(0.1, 0.8)) * float(np.sqrt(area))
     alpha = blob(canvas, place_on(canvas), area, rng.choice([2.0, 6.0]), 0.22, max(edge, 2.0))
     alpha = np.clip(alpha * (1 + 0.15 * smooth_noise(alpha.shape, 20 * canvas.scale, rng)), 0, 1)

@@ -23,7 +23,7 @@ VISIBLE_LEVELS = 6
 """A pixel counts as changed where a channel moved by this many grey levels."""
 
 _ATTEMPTS = 6
-_AREA_SHARE = (0.0002, 0.16)
+_AREA_SHARE = (0.0002, 0.35)
 
 _PAINTS: dict[str, Callable[[Canvas], Floats | None]] = {
     "scratch": defect_surface.scratch,

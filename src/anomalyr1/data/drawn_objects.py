@@ -34,12 +34,11 @@ def screw(seed: int, size: int, instance: int, variant: str | None) -> tuple[Pic
     pitch, head = design.uniform(11, 20), design.uniform(1.6, 2.2)
     left = 256 - length / 2
     bend = design.uniform(20, 38) if variant == "bent" else 0.0
-    x = np.arange(0, length, pitch / 4)
+    end = 0.72 * length if variant == "missing part" else length
+    x = np.arange(0, end, pitch / 4)
     sag = bend * np.clip((x / length - 0.35) / 0.65, 0, 1) ** 2
     wave = radius + np.where(x > 0.2 * length, radius * 0.14 * np.sin(2 * np.pi * x / pitch), 0)
     wave *= np.clip((length - x) / (1.2 * radius), 0.05, 1)
-    if variant == "missing part":
-        wave[x > 0.72 * length] = 0.0
     top, bottom = (
         np.stack([left + x, 256 + sag - wave], 1),
         np.stack([left + x, 256 + sag + wave], 1),
@@ -78,8 +77,14 @@ def nut(seed: int, size: int, instance: int, variant: str | None) -> tuple[Pictu
     angle = np.arange(6) * np.pi / 3
     points = outer * np.stack([np.cos(angle), np.sin(angle)], 1) + 256
     if variant == "chipped edge":
-        corner = points[0]
-        points = np.concatenate([points[1:], corner + np.array([[-30, -28], [-46, 2], [-26, 24]])])
+        # Both ends of the break lie on the sides, so that only the corner is gone.
+        corner, after, before = points[0], points[1], points[5]
+        broken = [
+            corner + 0.24 * (before - corner),
+            corner + np.array([-0.24 * outer, 2]),
+            corner + 0.2 * (after - corner),
+        ]
+        points = np.concatenate([points[1:], broken])
     sketch.add(draw_polygon(points), metal, 40, 16)
     ring = draw_disc(256, 256, outer * 0.72) - draw_disc(256, 256, outer * 0.66)
     sketch.colour *= 1 - 0.25 * ring[..., None]

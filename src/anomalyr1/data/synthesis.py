@@ -134,7 +134,8 @@ def _choose_product(plan: Synthesis, index: int, rng: np.random.Generator) -> tu
     if plan.normal is not None:
         return plan.normal.name, _whole_pictures(load_normals(plan.normal, plan.size), index)
     if plan.material is not None:
-        return crop_material(plan.material, index, plan.size, rng)
+        name, material = crop_material(plan.material, index, plan.size, rng)
+        return name, _windowed(material, plan.size, rng)
     categories = plan.categories or (*SURFACES, *OBJECTS)
     category = categories[index % len(categories)]
     design = int(rng.integers(2**31))
@@ -144,7 +145,21 @@ def _choose_product(plan: Synthesis, index: int, rng: np.random.Generator) -> tu
         drawn = draw_part(category, design, size, variant, instance)
         return NormalPart(drawn.image, drawn.part, drawn.defect if variant else None)
 
-    return category, draw
+    return category, _windowed(draw, size, rng) if category in SURFACES else draw
+
+
+def _windowed(draw: DrawPart, size: int, rng: np.random.Generator) -> DrawPart:
+    """A surface's pictures cut to one of a few shapes, since cameras seldom give squares."""
+    longer = float(rng.choice([1.0, 1.0, 4 / 3, 3 / 2, 2.0]))
+    width, height = (size, int(size / longer)) if rng.random() < 0.5 else (int(size / longer), size)
+    left, top = int(rng.integers(size - width + 1)), int(rng.integers(size - height + 1))
+    window = (slice(top, top + height), slice(left, left + width))
+
+    def draw_window(instance: int, variant: str | None) -> NormalPart:
+        whole = draw(instance, variant)
+        return NormalPart(np.ascontiguousarray(whole.image[window]), whole.part[window])
+
+    return draw_window
 
 
 def _whole_pictures(pictures: Sequence[Picture], index: int) -> DrawPart:
