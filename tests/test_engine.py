@@ -15,7 +15,7 @@ from anomalyr1.engines.scripted import ScriptedEngine
 from anomalyr1.engines.transformers_engine import TransformersEngine
 from anomalyr1.prompts import build_choice_prompt, build_inspection_prompt
 from anomalyr1.training.nano import SPECIAL_TOKENS, NanoShape, build_nano
-from anomalyr1.types import Completion, InputError, Prompt, Question, Record
+from anomalyr1.types import Completion, Hint, InputError, Prompt, Question, Record
 
 torch = pytest.importorskip("torch")
 
@@ -42,13 +42,15 @@ def make_picture(level: int = 90, size_wh: tuple[int, int] = (60, 48)) -> Image.
 
 
 def ask(num_references: int = 0, *, with_hint: bool = False) -> Prompt:
-    return build_inspection_prompt(RECORD, num_references=num_references, with_hint=with_hint)
+    return build_inspection_prompt(
+        RECORD, num_references=num_references, hint=Hint(70) if with_hint else None
+    )
 
 
 def ask_choice() -> Prompt:
     question = Question("Is there a defect?", {"A": "Yes.", "B": "No."})
     record = replace(RECORD, question=question)
-    return build_choice_prompt(record, num_references=0, with_hint=False)
+    return build_choice_prompt(record, num_references=0, hint=None)
 
 
 def without_picture(prompt: Prompt) -> Prompt:
@@ -144,7 +146,7 @@ def test_no_prompts_give_no_completions(tiny: Checkpoint) -> None:
 
 def test_a_prompt_longer_than_the_context_is_refused(tiny: Checkpoint) -> None:
     record = replace(RECORD, knowledge="very " * 5000)
-    prompt = build_inspection_prompt(record, num_references=0, with_hint=False)
+    prompt = build_inspection_prompt(record, num_references=0, hint=None)
     with pytest.raises(InputError, match=r"prompt of 7 has \d+ tokens.*fewer or smaller"):
         TransformersEngine(tiny).generate([prompt], [[make_picture()]])
 

@@ -18,11 +18,13 @@ from anomalyr1.prompts import (
     render_inspection_answer,
     to_chat,
 )
-from anomalyr1.types import InputError, Prompt, Question, Record, Region
+from anomalyr1.types import Hint, InputError, Prompt, Question, Record, Region
 
 QUESTION = Question(
     "Is there any defect in the object?", {"A": "Yes.", "B": "No."}, "A", "Anomaly Detection"
 )
+
+HINT = Hint(93, (((12, 30, 44, 61), 97), ((80, 90, 99, 120), 58)))
 
 
 def make_record(**changes: object) -> Record:
@@ -57,7 +59,9 @@ def test_prompts_read_as_reviewed(
 ) -> None:
     shape = f"{num_references}_references_{'hint' if with_hint else 'plain'}.txt"
     for kind, build in (("inspect", build_inspection_prompt), ("choice", build_choice_prompt)):
-        prompt = build(make_record(), num_references=num_references, with_hint=with_hint)
+        prompt = build(
+            make_record(), num_references=num_references, hint=HINT if with_hint else None
+        )
         golden(f"prompt_{kind}_{shape}", write_out(prompt))
 
 
@@ -67,30 +71,36 @@ def test_prompts_read_as_reviewed(
 def test_pictures_are_indexed_references_first_then_picture_then_map(
     build: Callable[..., Prompt], num_references: int, with_hint: bool
 ) -> None:
-    prompt = build(make_record(), num_references=num_references, with_hint=with_hint)
+    prompt = build(make_record(), num_references=num_references, hint=HINT if with_hint else None)
     pictures = [part for part in user_parts(prompt) if isinstance(part, int)]
     assert pictures == list(range(num_references + 1 + with_hint))
 
 
+def test_a_hint_is_also_given_in_numbers() -> None:
+    said = user_parts(build_inspection_prompt(make_record(), num_references=0, hint=HINT))[-1]
+    assert "score is 93 of 100" in str(said)
+    assert "[12, 30, 44, 61] 97; [80, 90, 99, 120] 58." in str(said)
+    quiet = user_parts(build_inspection_prompt(make_record(), num_references=0, hint=Hint(2)))[-1]
+    assert "no region" in str(quiet) and "[" not in str(quiet).partition("Is this")[0]
+
+
 def test_prompts_of_one_product_share_their_beginning() -> None:
-    first = build_inspection_prompt(make_record(), num_references=2, with_hint=True)
-    second = build_choice_prompt(
-        make_record(record_id="hazelnut/001"), num_references=2, with_hint=True
-    )
+    first = build_inspection_prompt(make_record(), num_references=2, hint=HINT)
+    second = build_choice_prompt(make_record(record_id="hazelnut/001"), num_references=2, hint=HINT)
     shared = user_parts(first).index(2)
     assert user_parts(first)[:shared] == user_parts(second)[:shared]
     assert "even brown shell" in str(user_parts(first)[shared - 1])
 
 
 def test_texts_never_stand_side_by_side() -> None:
-    parts = user_parts(build_choice_prompt(make_record(), num_references=1, with_hint=True))
+    parts = user_parts(build_choice_prompt(make_record(), num_references=1, hint=HINT))
     texts = [isinstance(part, str) for part in parts]
     assert not any(left and right for left, right in pairwise(texts))
 
 
 def test_a_product_without_name_or_knowledge_is_not_mentioned() -> None:
     prompt = build_inspection_prompt(
-        make_record(category="", knowledge=" "), num_references=0, with_hint=False
+        make_record(category="", knowledge=" "), num_references=0, hint=None
     )
     assert user_parts(prompt)[:2] == ("Picture to judge:", 0)
 
@@ -100,9 +110,9 @@ def test_the_inspection_instruction_is_short() -> None:
 
 
 def test_the_template_id_changes_with_the_wording_only() -> None:
-    with_map = build_inspection_prompt(make_record(), num_references=1, with_hint=True)
-    plain = build_inspection_prompt(make_record(category="nut"), num_references=0, with_hint=False)
-    choice = build_choice_prompt(make_record(), num_references=0, with_hint=False)
+    with_map = build_inspection_prompt(make_record(), num_references=1, hint=HINT)
+    plain = build_inspection_prompt(make_record(category="nut"), num_references=0, hint=None)
+    choice = build_choice_prompt(make_record(), num_references=0, hint=None)
     assert with_map.template_id == plain.template_id
     kind, version, digest = plain.template_id.split("-")
     assert (kind, version, len(digest)) == ("inspect", "v1", 8)
@@ -112,7 +122,7 @@ def test_the_template_id_changes_with_the_wording_only() -> None:
 
 def test_a_question_lists_its_options_by_letter() -> None:
     question = Question("Which defect?", {"A": "Crack", "B": "Hole", "C": "Both A and B"})
-    prompt = build_choice_prompt(make_record(question=question), num_references=0, with_hint=False)
+    prompt = build_choice_prompt(make_record(question=question), num_references=0, hint=None)
     assert "Question: Which defect?\nA: Crack\nB: Hole\nC: Both A and B\n" in str(
         user_parts(prompt)[-1]
     )
@@ -121,7 +131,7 @@ def test_a_question_lists_its_options_by_letter() -> None:
 @pytest.mark.parametrize("question", [None, Question("Which?", {})])
 def test_a_record_without_a_question_is_refused(question: Question | None) -> None:
     with pytest.raises(InputError, match="hazelnut/000"):
-        build_choice_prompt(make_record(question=question), num_references=0, with_hint=False)
+        build_choice_prompt(make_record(question=question), num_references=0, hint=None)
 
 
 @pytest.mark.parametrize(
@@ -135,16 +145,16 @@ def test_a_record_without_a_question_is_refused(question: Question | None) -> No
 )
 def test_control_tokens_in_a_record_are_refused(changes: dict[str, object]) -> None:
     with pytest.raises(InputError, match="control token"):
-        build_choice_prompt(make_record(**changes), num_references=0, with_hint=False)
+        build_choice_prompt(make_record(**changes), num_references=0, hint=None)
 
 
 def test_a_negative_number_of_references_is_refused() -> None:
     with pytest.raises(InputError, match="-1"):
-        build_inspection_prompt(make_record(), num_references=-1, with_hint=False)
+        build_inspection_prompt(make_record(), num_references=-1, hint=None)
 
 
 def test_a_chat_keeps_the_order_of_texts_and_pictures() -> None:
-    prompt = build_inspection_prompt(make_record(), num_references=1, with_hint=False)
+    prompt = build_inspection_prompt(make_record(), num_references=1, hint=None)
     system, user = to_chat(prompt)
     assert system == {"role": "system", "content": [{"type": "text", "text": prompts.SYSTEM}]}
     kinds = [part["type"] for part in user["content"]]

@@ -1,10 +1,26 @@
-"""The anomaly map as a picture for the model: what it marks, and where, in one look."""
+"""The anomaly map as the model is shown it: a picture, and its score and regions in numbers."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from anomalyr1.geometry import to_model
+from anomalyr1.types import Anomaly, Box, BoxFrame, Hint, Region
+
+REGION_LEVEL = 0.25
+"""A region is where the map is at least this high ..."""
+
+REGION_PEAK = 0.5
+"""... and somewhere in it at least this high, the decision line."""
+
+MOST_REGIONS = 12
+
+_GAP_CELLS = 3
+"""Parts of a region fewer map cells apart than this are one."""
+
+_LEAST_CELLS = 2
 
 
 def draw_hint(anomaly_map: NDArray[np.float32], size_wh: tuple[int, int]) -> Image.Image:
@@ -21,3 +37,54 @@ def draw_hint(anomaly_map: NDArray[np.float32], size_wh: tuple[int, int]) -> Ima
     pixels[..., 1] = np.linspace(0, 255, width).astype(np.uint8)
     pixels[..., 2] = np.linspace(0, 255, height).astype(np.uint8)[:, None]
     return Image.fromarray(pixels)
+
+
+def find_regions(anomaly_map: NDArray[np.float32], size_wh: tuple[int, int]) -> list[Region]:
+    """The regions that stand out in a map (h, w), at most MOST_REGIONS, highest peak first.
+
+    Boxes are in pixels of the picture of `size_wh` that the map covers; `confidence` is the peak.
+    """
+    import cv2
+
+    height, width = anomaly_map.shape
+    high = (anomaly_map >= REGION_LEVEL).astype(np.uint8)
+    joined = cv2.dilate(high, np.ones((_GAP_CELLS, _GAP_CELLS), np.uint8))
+    count, labels = cv2.connectedComponents(joined, connectivity=8)
+    scale_x, scale_y = size_wh[0] / width, size_wh[1] / height
+    found = []
+    for number in range(1, count):
+        rows, columns = np.nonzero((labels == number) & (high > 0))
+        peak = float(anomaly_map[rows, columns].max())
+        if len(rows) < _LEAST_CELLS or peak < REGION_PEAK:
+            continue
+        box: Box = (
+            float(columns.min() * scale_x),
+            float(rows.min() * scale_y),
+            float((columns.max() + 1) * scale_x),
+            float((rows.max() + 1) * scale_y),
+        )
+        found.append(Region(box, confidence=peak))
+    return sorted(found, key=lambda region: -(region.confidence or 0.0))[:MOST_REGIONS]
+
+
+def describe_hint(
+    anomaly: Anomaly, size_wh: tuple[int, int], shown_wh: tuple[int, int], frame: BoxFrame
+) -> Hint:
+    """Score and regions in the model's words: per cent, boxes in its frame, in reading order.
+
+    `size_wh` is the picture's size in pixels, `shown_wh` the size at which the model sees it.
+    """
+    regions = sorted(
+        find_regions(anomaly.anomaly_map, size_wh),
+        key=lambda region: (region.box_xyxy[1], region.box_xyxy[0]),
+    )
+    return Hint(
+        round(100 * anomaly.score),
+        tuple(
+            (
+                to_model(region.box_xyxy, shown_wh, size_wh, frame),
+                round(100 * (region.confidence or 0.0)),
+            )
+            for region in regions
+        ),
+    )

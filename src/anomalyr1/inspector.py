@@ -17,7 +17,7 @@ from anomalyr1.checkpoint import NANO_FOLDER
 from anomalyr1.detectors import Detector
 from anomalyr1.engines import Engine
 from anomalyr1.geometry import to_original
-from anomalyr1.hints import draw_hint
+from anomalyr1.hints import describe_hint, draw_hint
 from anomalyr1.images import limit_size, load_image
 from anomalyr1.masks import Masker, build_masker
 from anomalyr1.parsing import parse_inspection
@@ -166,9 +166,11 @@ class Inspector:
         references = [limit_size(reference, WORKING_SIDE) for reference in references]
         anomaly = None if self._detector is None else self._detector.detect(small, references)
         shown = [*references[: self._engine.settings.max_references], small]
-        prompt = build_inspection_prompt(
-            record, num_references=len(shown) - 1, with_hint=anomaly is not None
-        )
+        hint = None
+        if anomaly is not None:
+            shown_wh = self._engine.shown_size(small.size)
+            hint = describe_hint(anomaly, small.size, shown_wh, self._engine.frame)
+        prompt = build_inspection_prompt(record, num_references=len(shown) - 1, hint=hint)
         if anomaly is not None:
             shown.append(draw_hint(anomaly.anomaly_map, small.size))
         seconds = time.perf_counter() - start

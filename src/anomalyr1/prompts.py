@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from anomalyr1.types import InputError, Label, Message, Prompt, Record
+from anomalyr1.types import Hint, InputError, Label, Message, Prompt, Record
 
 SYSTEM = "You inspect products for defects."
 REFERENCES = "Normal reference pictures of the same product:"
@@ -22,6 +22,9 @@ HINT = (
     "Anomaly map of this picture (red: unlike a normal part; green grows to the right and blue "
     "downwards):"
 )
+HINT_SCORE = "The map's score is {score} of 100."
+HINT_REGIONS = "Its regions and their peaks: {regions}."
+HINT_NO_REGION = "It has no region."
 INSPECTION = (
     "Is this product normal or anomalous? Reason in <think></think>, then answer in "
     '<answer></answer> with JSON: {"verdict": "normal"|"anomalous", "defects": '
@@ -44,34 +47,32 @@ def _template_id(kind: str, *templates: str) -> str:
     return f"{kind}-v1-{hashlib.sha256(chr(0).join(templates).encode()).hexdigest()[:8]}"
 
 
-INSPECTION_TEMPLATE_ID = _template_id(
-    "inspect", SYSTEM, REFERENCES, PRODUCT, PICTURE, HINT, INSPECTION
-)
-CHOICE_TEMPLATE_ID = _template_id(
-    "choice", SYSTEM, REFERENCES, PRODUCT, PICTURE, HINT, QUESTION, OPTION, CHOICE
-)
+_SHOWN = (SYSTEM, REFERENCES, PRODUCT, PICTURE, HINT, HINT_SCORE, HINT_REGIONS, HINT_NO_REGION)
+INSPECTION_TEMPLATE_ID = _template_id("inspect", *_SHOWN, INSPECTION)
+CHOICE_TEMPLATE_ID = _template_id("choice", *_SHOWN, QUESTION, OPTION, CHOICE)
 
 _CONTROL_TOKEN = re.compile(r"<\|[^|<>]*\|>")
 _TAG = re.compile(r"</?(?:think|answer)>")
 
 
-def build_inspection_prompt(record: Record, *, num_references: int, with_hint: bool) -> Prompt:
+def build_inspection_prompt(record: Record, *, num_references: int, hint: Hint | None) -> Prompt:
     """Ask for a verdict, boxes and reasons.
 
     Pictures are indexed: references 0 to num_references - 1, then the picture to judge, then the
-    anomaly map where `with_hint`. Raises InputError for a negative number of references and for
-    record texts that hold a model's control tokens.
+    anomaly map where there is a `hint`, whose score and regions are also given as numbers.
+    Raises InputError for a negative number of references and for record texts that hold a model's
+    control tokens.
 
     >>> from pathlib import Path
     >>> record = Record("7", Path("7.png"), category="hazelnut")
-    >>> build_inspection_prompt(record, num_references=1, with_hint=False).messages[1].parts[:3]
+    >>> build_inspection_prompt(record, num_references=1, hint=None).messages[1].parts[:3]
     ('Normal reference pictures of the same product:', 0, 'Product: hazelnut.\\nPicture to judge:')
     """
-    parts = _pictured(record, num_references, with_hint)
+    parts = _pictured(record, num_references, hint)
     return _build_prompt(record, INSPECTION_TEMPLATE_ID, [*parts, INSPECTION])
 
 
-def build_choice_prompt(record: Record, *, num_references: int, with_hint: bool) -> Prompt:
+def build_choice_prompt(record: Record, *, num_references: int, hint: Hint | None) -> Prompt:
     """Ask the record's multiple-choice question; pictures as in `build_inspection_prompt`.
 
     Raises InputError for a record without a question or a question without options.
@@ -85,7 +86,7 @@ def build_choice_prompt(record: Record, *, num_references: int, with_hint: bool)
     options = [OPTION.format(letter=letter, text=text) for letter, text in question.options.items()]
     asked = "\n".join([QUESTION.format(text=question.text), *options])
     _refuse_control_tokens(record, asked)
-    parts = _pictured(record, num_references, with_hint)
+    parts = _pictured(record, num_references, hint)
     return _build_prompt(record, CHOICE_TEMPLATE_ID, [*parts, asked, CHOICE])
 
 
@@ -155,7 +156,7 @@ def to_chat(prompt: Prompt) -> list[dict[str, Any]]:
     ]
 
 
-def _pictured(record: Record, num_references: int, with_hint: bool) -> list[str | int]:
+def _pictured(record: Record, num_references: int, hint: Hint | None) -> list[str | int]:
     """Everything before the question: what a product's prompts share stands in front."""
     if num_references < 0:
         raise InputError(f"num_references is {num_references}: use 0 or more")
@@ -168,9 +169,17 @@ def _pictured(record: Record, num_references: int, with_hint: bool) -> list[str 
         parts.append(record.knowledge.strip())
     _refuse_control_tokens(record, *(part for part in parts if isinstance(part, str)))
     parts += [PICTURE, num_references]
-    if with_hint:
-        parts += [HINT, num_references + 1]
+    if hint is not None:
+        parts += [HINT, num_references + 1, _word_hint(hint)]
     return parts
+
+
+def _word_hint(hint: Hint) -> str:
+    score = HINT_SCORE.format(score=hint.score)
+    if not hint.regions:
+        return f"{score} {HINT_NO_REGION}"
+    regions = "; ".join(f"{list(box)} {peak}" for box, peak in hint.regions)
+    return f"{score} {HINT_REGIONS.format(regions=regions)}"
 
 
 def _build_prompt(record: Record, template_id: str, parts: Sequence[str | int]) -> Prompt:

@@ -171,6 +171,17 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
+class Hint:
+    """What a detector says of a picture, as a prompt words it: score and peaks in per cent.
+
+    `regions` are (box, peak) in reading order, boxes xyxy in the model's own frame.
+    """
+
+    score: int
+    regions: tuple[tuple[tuple[int, int, int, int], int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Anomaly:
     """What a detector says of one picture.
 

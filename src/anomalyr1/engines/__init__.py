@@ -23,6 +23,10 @@ class Engine(Protocol):
     @property
     def settings(self) -> CheckpointSettings: ...
 
+    def shown_size(self, size_wh: tuple[int, int]) -> tuple[int, int]:
+        """Width and height in pixels at which the model sees a picture of `size_wh`."""
+        ...
+
     def generate(
         self,
         prompts: Sequence[Prompt],

@@ -24,6 +24,10 @@ class ScriptedEngine:
         self.frame: BoxFrame = frame
         self.settings = CheckpointSettings()
 
+    def shown_size(self, size_wh: tuple[int, int]) -> tuple[int, int]:
+        """The picture's own size."""
+        return size_wh
+
     def generate(
         self,
         prompts: Sequence[Prompt],

@@ -9,7 +9,12 @@ from typing import Any
 
 from PIL import Image
 
-from anomalyr1.checkpoint import Checkpoint, CheckpointSettings, load_checkpoint
+from anomalyr1.checkpoint import (
+    Checkpoint,
+    CheckpointSettings,
+    load_checkpoint,
+    shown_size,
+)
 from anomalyr1.prompts import INSPECTION_TEMPLATE_ID, VERDICT_PROBE, to_chat
 from anomalyr1.types import BoxFrame, Completion, InputError, Prompt
 
@@ -30,6 +35,10 @@ class TransformersEngine:
     def load(cls, source: str, *, device: str = "auto", dtype: str = "auto") -> TransformersEngine:
         """Load "nano", a folder or a hub id; see `load_checkpoint` for errors."""
         return cls(load_checkpoint(source, device=device, dtype=dtype))
+
+    def shown_size(self, size_wh: tuple[int, int]) -> tuple[int, int]:
+        """Width and height in pixels at which the processor shows a picture of `size_wh`."""
+        return shown_size(self._processor, size_wh)
 
     def generate(
         self,

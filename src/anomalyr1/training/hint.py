@@ -61,8 +61,10 @@ class Head(nn.Module):
         fine, middle, coarse = TAP_CHANNELS
         self.read16 = nn.Conv2d(2 * coarse, width, 1)
         self.mix16 = nn.Conv2d(width, width, 3, padding=1)
+        self.wide16 = nn.Conv2d(width, width, 3, padding=3, dilation=3)
         self.read8 = nn.Conv2d(2 * middle, width, 1)
         self.mix8 = nn.Conv2d(2 * width, width, 3, padding=1)
+        self.more8 = nn.Conv2d(width, width, 3, padding=1)
         self.read4 = nn.Conv2d(2 * fine, width // 2, 1)
         self.read_distances = nn.Conv2d(num_distances, width // 2, 1)
         self.mix4 = nn.Conv2d(2 * width, width, 3, padding=1)
@@ -78,9 +80,11 @@ class Head(nn.Module):
     ) -> torch.Tensor:
         x = functional.relu(self.read16(_beside_standardised(stride16)))
         x = functional.relu(self.mix16(x))
+        x = x + functional.relu(self.wide16(x))
         x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         y = functional.relu(self.read8(_beside_standardised(stride8)))
         x = functional.relu(self.mix8(torch.cat([x, y], 1)))
+        x = x + functional.relu(self.more8(x))
         x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         y = functional.relu(self.read4(_beside_standardised(stride4)))
         z = functional.relu(self.read_distances(distances))
