@@ -100,7 +100,10 @@ def build_table(rows: dict[str, dict[str, float]]) -> Table:
 def main() -> None:
     rows: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as name:
-        plan = Synthesis(Path(name) / "drawn", NUM_PICTURES // 2, num_queries=2, seed=77)
+        # One product, so that the references are those of every picture.
+        plan = Synthesis(
+            Path(name) / "drawn", 1, num_queries=NUM_PICTURES, seed=77, categories=("washer",)
+        )
         records = [record for product in synthesize(plan) for record in product]
         pictures = [str(record.image_path) for record in records]
         given = [part for path in records[0].reference_paths for part in ("--reference", str(path))]

@@ -12,19 +12,21 @@ import pytest
 from builders import make_picture
 from PIL import Image
 
-from anomalyr1.parsing import parse_inspection
+from anomalyr1.checkpoint import shown_size
+from anomalyr1.parsing import parse_choice, parse_inspection
 from anomalyr1.prompts import to_chat
 from anomalyr1.training import dataset
 from anomalyr1.training.dataset import (
     HintedRecord,
     RowSettings,
+    Shown,
     build_row,
     choose_rows,
-    order_regions,
-    round_outward,
-    shown_size,
+    load_anomaly,
+    place_regions,
+    save_anomaly,
 )
-from anomalyr1.types import Anomaly, InputError, Record, Region
+from anomalyr1.types import Anomaly, Box, Hint, InputError, Prompt, Record, Region
 
 pytest.importorskip("torch")
 
@@ -55,7 +57,7 @@ def text_of(row: dict[str, object]) -> str:
 
 
 @pytest.mark.parametrize("size_wh", [(400, 300), (300, 400), (64, 300), (900, 500)])
-def test_a_target_answer_reads_back_to_within_a_grid_step(
+def test_a_target_answer_reads_back_to_within_a_pixel(
     tmp_path: Path, size_wh: tuple[int, int]
 ) -> None:
     scale = np.array([size_wh[0] / 400, size_wh[1] / 300] * 2)
@@ -65,64 +67,87 @@ def test_a_target_answer_reads_back_to_within_a_grid_step(
         for region in plain.regions
     )
     record = replace(plain, regions=regions)
-    row = build_row(HintedRecord(record, None, 0), PROCESSOR, ALWAYS, seed=0)
+    row = build_row(HintedRecord(record, None, 0), PROCESSOR, "absolute", ALWAYS, seed=0)
     shown_wh = shown_size(PROCESSOR, size_wh)
     response = parse_inspection(text_of(row), shown_size_wh=shown_wh, original_size_wh=size_wh)
     assert (response.status, response.label, response.problem) == ("ok", "anomalous", "")
-    step = np.array([(ALWAYS.box_grid + 1) * size_wh[axis] / shown_wh[axis] for axis in (0, 1)] * 2)
-    for region, truth in zip(response.regions, order_regions(regions), strict=True):
+    step = np.array([size_wh[axis] / shown_wh[axis] for axis in (0, 1)] * 2)
+    for region, truth in zip(response.regions, reversed(regions), strict=True):
         assert region.defect_type == truth.defect_type
         assert (np.abs(np.array(region.box_xyxy) - np.array(truth.box_xyxy)) <= step + 1e-6).all()
 
 
 def test_a_row_holds_its_pictures_in_the_order_of_its_prompt(tmp_path: Path) -> None:
-    hint = make_picture(tmp_path / "hint.png", (40, 30), 10)
+    hint = tmp_path / "hint.npz"
+    save_anomaly(hint, Anomaly(np.eye(30, 40, dtype=np.float32), 0.9))
     record = make_record(tmp_path)
-    row = build_row(HintedRecord(record, hint, 1), PROCESSOR, ALWAYS, seed=0)
-    assert [picture.size for picture in row["images"]] == [(400, 300), (400, 300), (40, 30)]
+    row = build_row(HintedRecord(record, hint, 1), PROCESSOR, "absolute", ALWAYS, seed=0)
+    assert [picture.size for picture in row["images"]] == [(400, 300)] * 3
     content = [part for message in row["prompt"] for part in message["content"]]
     assert sum(part["type"] == "image" for part in content) == 3
     assert "map" in text_of(row)
 
 
 def test_a_row_without_a_hint_does_not_speak_of_a_map(tmp_path: Path) -> None:
-    row = build_row(HintedRecord(make_record(tmp_path), None, 0), PROCESSOR, ALWAYS, seed=0)
+    row = build_row(
+        HintedRecord(make_record(tmp_path), None, 0), PROCESSOR, "absolute", ALWAYS, seed=0
+    )
     assert "map" not in text_of(row)
     assert len(row["images"]) == 1
 
 
 def test_rows_without_reasoning_begin_with_the_answer(tmp_path: Path) -> None:
     settings = replace(ALWAYS, without_reasoning=1.0)
-    row = build_row(HintedRecord(make_record(tmp_path), None, 0), PROCESSOR, settings, seed=0)
+    row = build_row(
+        HintedRecord(make_record(tmp_path), None, 0), PROCESSOR, "absolute", settings, seed=0
+    )
     assert text_of(row).startswith('<answer>{"verdict": "anomalous"')
 
 
 def test_a_records_own_reasoning_is_used(tmp_path: Path) -> None:
     record = make_record(tmp_path, reasoning="I look closely.")
-    row = build_row(HintedRecord(record, None, 0), PROCESSOR, ALWAYS, seed=0)
+    row = build_row(HintedRecord(record, None, 0), PROCESSOR, "absolute", ALWAYS, seed=0)
     assert text_of(row).startswith("<think>I look closely.</think>")
+
+
+def test_a_share_of_records_is_asked_a_question_with_one_right_answer(tmp_path: Path) -> None:
+    settings = replace(ALWAYS, with_question=0.5)
+    rows = choose_rows([make_record(tmp_path)] * 40, None, settings, seed=3)
+    asked = [row for row in rows if row.record.question is not None]
+    assert 8 < len(asked) < 32
+    assert len({row.record.question.question_type for row in asked if row.record.question}) > 3
+    for row in asked:
+        assert row.record.question is not None
+        built = build_row(row, PROCESSOR, "absolute", settings, seed=0)
+        assert parse_choice(text_of(built)).choice == row.record.question.answer
+        assert row.record.question.text in str(built["prompt"])
 
 
 def test_only_so_many_boxes_are_taught(tmp_path: Path) -> None:
     record = make_record(tmp_path)
     many = replace(record, regions=record.regions * 6)
-    row = build_row(HintedRecord(many, None, 0), PROCESSOR, ALWAYS, seed=0)
+    row = build_row(HintedRecord(many, None, 0), PROCESSOR, "absolute", ALWAYS, seed=0)
     assert text_of(row).count("bbox_2d") == ALWAYS.max_boxes
 
 
 @pytest.mark.parametrize(
-    ("box", "rounded"),
+    ("hinted", "named"),
     [
-        ((5, 6, 9, 10), (4, 4, 12, 12)),
-        ((4, 8, 8, 12), (4, 8, 8, 12)),
-        ((0, 0, 1, 1), (0, 0, 4, 4)),
-        ((97, 45, 98, 50), (96, 44, 98, 50)),
+        ((), [("scratch", (2, 1, 23, 31)), ("crack", (113, 84, 223, 168))]),
+        (((112, 80, 220, 160),), [("crack", (112, 80, 220, 160))]),
+        (((190, 80, 220, 160),), [("crack", (113, 84, 223, 168))]),
+        (((50, 0, 60, 9),), [("scratch", (2, 1, 23, 31)), ("crack", (113, 84, 223, 168))]),
     ],
+    ids=["no region", "copied", "too far off to copy", "elsewhere"],
 )
-def test_boxes_are_rounded_outward_and_stay_in_the_picture(
-    box: tuple[int, int, int, int], rounded: tuple[int, int, int, int]
+def test_what_the_hint_shows_is_named_with_its_box_where_that_fits(
+    tmp_path: Path, hinted: tuple[Box, ...], named: list[tuple[str, Box]]
 ) -> None:
-    assert round_outward(box, (98, 50), 4) == rounded
+    hint = Hint(90, tuple((box, 80) for box in hinted))
+    regions = make_record(tmp_path).regions
+    shown = Shown(Prompt("1", "", ()), (), hint, (400, 300), (224, 168))
+    placed = place_regions(regions, shown, "absolute", 0.5)
+    assert [(region.defect_type, box) for region, box in placed] == named
 
 
 def test_settings_decide_what_rows_show(tmp_path: Path) -> None:
@@ -134,7 +159,7 @@ def test_settings_decide_what_rows_show(tmp_path: Path) -> None:
     assert not any(row.hint_path for row in choose_rows(records, None, ALWAYS, seed=0))
     mixed = choose_rows(records, tmp_path, RowSettings(0.5, 0.5), seed=0)
     assert 0 < sum(row.hint_path is not None for row in mixed) < 40
-    assert shown[3].hint_path == tmp_path / "000003.png"
+    assert shown[3].hint_path == tmp_path / "000003.npz"
 
 
 class _Counting:
@@ -152,12 +177,14 @@ def test_hints_are_written_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mon
     detector = _Counting()
     monkeypatch.setattr(dataset, "_detector", detector)
     record = make_record(tmp_path)
-    task = ([(record, tmp_path / f"{number}.png") for number in range(3)], [0, 1])
+    task = ([(record, tmp_path / f"{number}.npz") for number in range(3)], [0, 1])
     paths = dataset._write_product_hints(task)
-    assert [path.name for path in paths] == ["0.png", "1.png", "2.png"]
+    assert [path.name for path in paths] == ["0.npz", "1.npz", "2.npz"]
     assert len(detector.seen) == 3 and len(set(detector.seen)) == 1
-    with Image.open(paths[0]) as hint:
-        assert hint.size == (400, 300)
+    kept = load_anomaly(paths[0])
+    assert kept.score == 0.5 and kept.anomaly_map.shape == (4, 4)
+    with pytest.raises(InputError, match=r"missing\.npz cannot be read"):
+        load_anomaly(tmp_path / "missing.npz")
     paths[1].unlink()
     assert dataset._write_product_hints(task) == paths
     assert len(detector.seen) == 4, "only the missing one is drawn again"
@@ -210,7 +237,5 @@ def test_the_prompt_of_a_row_is_the_prompt_of_inspection(tmp_path: Path) -> None
     from anomalyr1.prompts import build_inspection_prompt
 
     record = make_record(tmp_path)
-    row = build_row(HintedRecord(record, None, 1), PROCESSOR, ALWAYS, seed=0)
-    assert row["prompt"] == to_chat(
-        build_inspection_prompt(record, num_references=1, with_hint=False)
-    )
+    row = build_row(HintedRecord(record, None, 1), PROCESSOR, "absolute", ALWAYS, seed=0)
+    assert row["prompt"] == to_chat(build_inspection_prompt(record, num_references=1, hint=None))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
+from anomalyr1.rewards import REWARDS
 from anomalyr1.training.recipe import load_recipe
 from anomalyr1.types import InputError
 
@@ -27,7 +29,7 @@ def test_there_are_recipes() -> None:
 def test_every_recipe_parses_and_trains_something(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.description and recipe.needs and recipe.data.records
-    assert recipe.hint or recipe.see or recipe.sft
+    assert recipe.hint or recipe.see or recipe.sft or recipe.grpo
 
 
 def test_tables_become_settings(tmp_path: Path) -> None:
@@ -47,7 +49,7 @@ def test_tables_become_settings(tmp_path: Path) -> None:
         ("[see]\nqqq = 3", "known: num_steps, batch_size, learning_rate"),
         ("[see]\nnum_steps = 2.5", r"\[see\] num_steps is 2\.5; expected int"),
         ("[see]\nnum_steps = true", "is True; expected int"),
-        ("[rows]\nbox_grid = '4'", "is '4'; expected int"),
+        ("[rows]\nmax_boxes = '4'", "is '4'; expected int"),
         ("[data]\nrecords = 'a.jsonl'", "expected a list of texts"),
         ("[data]\nrecords = [1]", "expected a list of texts"),
         ("see = 3", r"\[see\] must be a table"),
@@ -95,3 +97,38 @@ def test_overrides_change_keys_and_make_tables(tmp_path: Path) -> None:
 def test_a_mistyped_override_is_refused(tmp_path: Path, override: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         load_recipe(write_recipe(tmp_path, "seed = 0\n"), [override])
+
+
+def test_recipes_are_listed_with_what_they_need(capsys: pytest.CaptureFixture[str]) -> None:
+    from anomalyr1.cli.train import train
+
+    train(RECIPES[0].parent, list_recipes=True)
+    shown = capsys.readouterr().out
+    assert "needs" in shown
+    for path in RECIPES:
+        assert path.stem[:9] in shown
+
+
+def test_a_folder_without_recipes_cannot_be_listed(tmp_path: Path) -> None:
+    from anomalyr1.cli.train import train
+
+    with pytest.raises(InputError, match="holds no recipe"):
+        train(tmp_path, list_recipes=True)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_tables_of_a_recipe_have_the_trainers_own_names(path: Path) -> None:
+    trl = pytest.importorskip("trl", reason="training needs the extra 'train'")
+    peft = pytest.importorskip("peft", reason="training needs the extra 'train'")
+    recipe = load_recipe(path)
+    for table, config in (
+        (recipe.sft, trl.SFTConfig),
+        (recipe.grpo, trl.GRPOConfig),
+        (recipe.lora, peft.LoraConfig),
+    ):
+        known = {entry.name for entry in fields(config)}
+        assert set(table or {}) <= known, set(table or {}) - known
+    if recipe.grpo is not None:
+        assert set(recipe.reward_funcs) <= set(REWARDS)
+        weights = recipe.grpo.get("reward_weights", recipe.reward_funcs)
+        assert len(weights) == len(recipe.reward_funcs) > 0

@@ -12,9 +12,15 @@ from anomalyr1.engines.transformers_engine import TransformersEngine
 from anomalyr1.geometry import box_iou
 from anomalyr1.parsing import parse_inspection
 from anomalyr1.prompts import VERDICT_PROBE, build_inspection_prompt
-from anomalyr1.training.dataset import HintedRecord, RowSettings, build_row, choose_rows
+from anomalyr1.training.dataset import (
+    HintedRecord,
+    RowSettings,
+    build_row,
+    choose_rows,
+    save_anomaly,
+)
 from anomalyr1.training.nano import NanoShape, build_nano, build_tokenizer
-from anomalyr1.types import Record, Region
+from anomalyr1.types import Anomaly, Record, Region
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl", reason="training needs the extra 'train'")
@@ -49,12 +55,16 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[Record]:
                 reference_paths=(path,),
             )
         )
+        levels = np.zeros((24, 28), np.float32)
+        levels[5:17, 3:14] = 0.9 if spoiled else 0.1
+        save_anomaly(path.with_suffix(".npz"), Anomaly(levels, float(levels.max())))
     return made
 
 
 def hinted(records: list[Record]) -> list[HintedRecord]:
     return [
-        HintedRecord(record, record.image_path, number % 2) for number, record in enumerate(records)
+        HintedRecord(record, record.image_path.with_suffix(".npz"), number % 2)
+        for number, record in enumerate(records)
     ]
 
 
@@ -68,7 +78,7 @@ def test_every_coordinate_is_one_token_and_text_comes_back() -> None:
 
 def test_a_target_answer_reads_back_as_its_record(tiny: Checkpoint, records: list[Record]) -> None:
     settings = RowSettings(without_reasoning=0.0)
-    row = build_row(hinted(records)[0], tiny.processor, settings, seed=0)
+    row = build_row(hinted(records)[0], tiny.processor, "absolute", settings, seed=0)
     assert len(row["images"]) == 2
     response = parse_inspection(
         row["completion"][0]["content"][0]["text"],
@@ -158,7 +168,7 @@ def test_a_checkpoint_written_and_loaded_says_the_same(
     loaded = load_checkpoint(str(tmp_path / "model"))
     assert loaded.settings == tiny.settings
     prompts = [
-        build_inspection_prompt(record, num_references=number % 2, with_hint=False)
+        build_inspection_prompt(record, num_references=number % 2, hint=None)
         for number, record in enumerate(records[:3])
     ]
     picture = Image.open(records[0].image_path).convert("RGB")
@@ -182,7 +192,7 @@ def test_the_score_is_the_share_of_anomalous_at_the_verdict(
     tiny: Checkpoint, records: list[Record]
 ) -> None:
     engine = TransformersEngine(tiny)
-    prompt = build_inspection_prompt(records[0], num_references=0, with_hint=False)
+    prompt = build_inspection_prompt(records[0], num_references=0, hint=None)
     picture = Image.open(records[0].image_path).convert("RGB")
     (completion,) = engine.generate([prompt], [[picture]], max_new_tokens=2)
     inputs = engine._inputs([prompt], [[picture]], VERDICT_PROBE)
@@ -207,7 +217,7 @@ def test_streamed_pieces_join_to_the_generated_text(
 
     small = replace(tiny, settings=replace(tiny.settings, max_new_tokens=8))
     engine = TransformersEngine(small)
-    prompt = build_inspection_prompt(records[0], num_references=0, with_hint=False)
+    prompt = build_inspection_prompt(records[0], num_references=0, hint=None)
     picture = Image.open(records[0].image_path).convert("RGB")
     (completion,) = engine.generate([prompt], [[picture]])
     assert "".join(engine.stream(prompt, [picture])) == completion.text

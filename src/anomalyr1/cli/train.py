@@ -9,12 +9,14 @@ from typing import Annotated
 import typer
 
 from anomalyr1.cli.console import err, follow, out
+from anomalyr1.types import InputError
 
 
 def train(
     recipe_file: Annotated[
-        Path, typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/nano-sft.toml.")
-    ],
+        Path | None,
+        typer.Argument(metavar="RECIPE", help="A recipe, such as recipes/nano-sft.toml."),
+    ] = None,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE]", help="Settings to change.")
     ] = None,
@@ -23,11 +25,21 @@ def train(
     ] = None,
     resume: Annotated[bool, typer.Option(help="Continue in the run folder.")] = False,
     num_workers: Annotated[int, typer.Option("--workers", min=1)] = os.cpu_count() or 1,
+    list_recipes: Annotated[
+        bool, typer.Option("--list", help="List the recipes of a folder and what they need.")
+    ] = False,
 ) -> None:
     """Run a recipe from records to a checkpoint that inspect and evaluate take.
 
-    Example: anomalyr1 train recipes/nano-sft.toml sft.max_steps=100 --out runs/try
+    Examples: anomalyr1 train recipes/nano-sft.toml sft.max_steps=100 --out runs/try
+
+    anomalyr1 train --list
     """
+    if list_recipes:
+        _list(recipe_file or Path("recipes"))
+        return
+    if recipe_file is None:
+        raise InputError("no recipe: name one, or see them with anomalyr1 train --list")
     from anomalyr1.training.recipe import load_recipe
     from anomalyr1.training.run import run_recipe
 
@@ -41,3 +53,18 @@ def train(
         say=lambda text: err.print(text, highlight=False),
     )
     out.print(str(folder), highlight=False, soft_wrap=True)
+
+
+def _list(folder: Path) -> None:
+    from rich.table import Table
+
+    from anomalyr1.training.recipe import load_recipe
+
+    paths = sorted(folder.glob("*.toml"))
+    if not paths:
+        raise InputError(f"{folder} holds no recipe (*.toml): name a folder that does")
+    table = Table(f"recipe in {folder}", "what it trains", "what it needs")
+    for path in paths:
+        recipe = load_recipe(path)
+        table.add_row(path.name, recipe.description, recipe.needs)
+    out.print(table)

@@ -1,7 +1,7 @@
-"""Records to rows that TRL's trainers take: the prompt and answer of inspection, with pictures.
+"""Records to rows that TRL's trainers take: prompt and answer, of inspection or of a question.
 
 The prompt is that of `prompts`, the one builder; boxes are moved to the model's frame here by
-`geometry`, once. Hints are computed before training and kept beside the rows.
+`geometry`, once. The detector looks before training; what it saw is kept beside the rows.
 """
 
 from __future__ import annotations
@@ -11,45 +11,72 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
+from PIL import Image
 
+from anomalyr1.checkpoint import shown_size
+from anomalyr1.data.question_reasoning import write_choice_reasoning
+from anomalyr1.data.questions import ask, write_questions
 from anomalyr1.data.wording import write_reasoning
 from anomalyr1.detectors.patch_memory import PatchMemoryDetector
-from anomalyr1.geometry import to_model
-from anomalyr1.hints import draw_hint
+from anomalyr1.geometry import box_iou, to_model
+from anomalyr1.hints import describe_hint, draw_hint
 from anomalyr1.images import load_image
 from anomalyr1.prompts import (
+    build_choice_prompt,
     build_inspection_prompt,
     drop_reasoning,
+    render_choice_answer,
     render_inspection_answer,
     to_chat,
 )
-from anomalyr1.types import Record, Region
+from anomalyr1.rewards import render_solution
+from anomalyr1.types import Anomaly, BoxFrame, Hint, InputError, Prompt, Question, Record, Region
 
 
 @dataclass(frozen=True, slots=True)
 class RowSettings:
-    """How rows are made: shares without hint, with a reference shown, without reasoning.
+    """How rows are made: shares without hint, with a reference shown, without reasoning, and with
+    a multiple-choice question (of any subtask that the record's truth can answer) to answer.
 
-    `box_grid` rounds target boxes outward to multiples of so many model pixels: fewer numbers to
-    learn for a small model. Rows without reasoning teach the verdict that the score is read from.
+    A target box that the hint already gives with an IoU of `copied_iou` or more is written as the
+    hint has it: what a small model can learn is to choose among regions. A defect that the hint
+    does not show is left out beside ones that it does, rather than taught as a guess. Rows
+    without reasoning teach the verdict that the score is read from.
     """
 
     without_hint: float = 0.2
     with_reference: float = 0.4
     without_reasoning: float = 0.2
-    box_grid: int = 4
-    max_boxes: int = 8
+    with_question: float = 0.0
+    copied_iou: float = 0.4
+    max_boxes: int = 12
 
 
 @dataclass(frozen=True, slots=True)
 class HintedRecord:
-    """A record with its hint picture (None: no hint) and how many references are shown."""
+    """A record with the file of its anomaly (None: no hint) and how many references are shown.
+
+    A record with a question is asked it; one without is inspected.
+    """
 
     record: Record
     hint_path: Path | None
     num_references: int
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A row's prompt with its pictures as RGB, the hint in words (None: no hint), and the size in
+    pixels (width, height) of the picture to judge, its own and as the model sees it."""
+
+    prompt: Prompt
+    images: tuple[Image.Image, ...]
+    hint: Hint | None
+    size_wh: tuple[int, int]
+    shown_wh: tuple[int, int]
 
 
 _detector: PatchMemoryDetector | None = None
@@ -63,14 +90,15 @@ def _open(folder: Path) -> None:
 def write_hints(
     records: Sequence[Record], hint_folder: Path, out: Path, *, seed: int, num_workers: int
 ) -> Iterator[Path]:
-    """Write each record's hint picture to `out`, from 0, 1, 2 or all of its references by turns.
+    """Write what the detector sees of each record to `out`, from 0, 1, 2 or all of its references
+    by turns; yields the files, which `load_anomaly` reads.
 
-    Pictures that are there already are kept, so that an interrupted run continues.
+    Files that are there already are kept, so that an interrupted run continues.
     """
     out.mkdir(parents=True, exist_ok=True)
     products: dict[Path, list[tuple[Record, Path]]] = {}
     for index, record in enumerate(records):
-        path = out / f"{index:06d}.png"
+        path = out / f"{index:06d}.npz"
         products.setdefault(record.image_path.parent, []).append((record, path))
     tasks = [(product, [seed, number]) for number, product in enumerate(products.values())]
     with ProcessPoolExecutor(num_workers, initializer=_open, initargs=(hint_folder,)) as pool:
@@ -87,109 +115,142 @@ def _write_product_hints(task: tuple[list[tuple[Record, Path]], list[int]]) -> l
     for record, path in product:
         if not path.is_file():
             picture = load_image(record.image_path)
-            anomaly = _detector.detect(picture, references)
-            temporary = path.with_suffix(".tmp")
-            draw_hint(anomaly.anomaly_map, picture.size).save(temporary, format="PNG")
-            temporary.replace(path)
+            save_anomaly(path, _detector.detect(picture, references))
     return [path for _, path in product]
+
+
+def save_anomaly(path: Path, anomaly: Anomaly) -> None:
+    """Write an anomaly whole or not at all; the map is kept in float16."""
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        levels = anomaly.anomaly_map.astype(np.float16)
+        np.savez_compressed(file, anomaly_map=levels, score=np.float32(anomaly.score))
+    temporary.replace(path)
+
+
+def load_anomaly(path: Path) -> Anomaly:
+    """What `save_anomaly` wrote. Raises InputError for a file that is missing or damaged."""
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return Anomaly(arrays["anomaly_map"].astype(np.float32), float(arrays["score"]))
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise InputError(
+            f"hint {path} cannot be read ({error}): delete it and run again"
+        ) from error
 
 
 def choose_rows(
     records: Sequence[Record], hints: Path | None, settings: RowSettings, seed: int
 ) -> list[HintedRecord]:
-    """Decide for each record, from the seed, whether its hint and a reference are shown."""
+    """Decide for each record, from the seed, whether its hint and a reference are shown, and
+    whether it is asked a question of its own or inspected."""
     rows = []
     for index, record in enumerate(records):
         rng = np.random.default_rng([seed, index])
         hinted = hints is not None and rng.random() >= settings.without_hint
         shown = int(bool(record.reference_paths) and rng.random() < settings.with_reference)
-        path = hints / f"{index:06d}.png" if hinted and hints is not None else None
+        path = hints / f"{index:06d}.npz" if hinted and hints is not None else None
+        if record.question is None and rng.random() < settings.with_question:
+            questions = write_questions(record, rng)
+            record = ask(record, questions[int(rng.integers(len(questions)))])
         rows.append(HintedRecord(record, path, shown))
     return rows
 
 
-def build_row(
-    hinted: HintedRecord, processor: Any, settings: RowSettings, seed: int
-) -> dict[str, Any]:
-    """One row: `prompt` and `completion` as conversations, `images` as PIL pictures in order."""
+def show(hinted: HintedRecord, processor: Any, frame: BoxFrame) -> Shown:
+    """The prompt of a row with its pictures, boxes of the hint in the model's `frame`."""
     record = hinted.record
-    rng = np.random.default_rng([seed, 1])
     picture = load_image(record.image_path)
     images = [load_image(path) for path in record.reference_paths[: hinted.num_references]]
     images.append(picture)
+    shown_wh = shown_size(processor, picture.size)
+    hint = None
     if hinted.hint_path is not None:
-        images.append(load_image(hinted.hint_path))
-    prompt = build_inspection_prompt(
-        record, num_references=hinted.num_references, with_hint=hinted.hint_path is not None
-    )
-    answer = _answer(
-        record,
-        picture.size,
-        shown_size(processor, picture.size),
-        settings,
-        rng,
-        with_hint=hinted.hint_path is not None,
+        anomaly = load_anomaly(hinted.hint_path)
+        images.append(draw_hint(anomaly.anomaly_map, picture.size))
+        hint = describe_hint(anomaly, picture.size, shown_wh, frame)
+    build = build_inspection_prompt if record.question is None else build_choice_prompt
+    prompt = build(record, num_references=hinted.num_references, hint=hint)
+    return Shown(prompt, tuple(images), hint, picture.size, shown_wh)
+
+
+def build_row(
+    hinted: HintedRecord, processor: Any, frame: BoxFrame, settings: RowSettings, seed: int
+) -> dict[str, Any]:
+    """A row for SFT: `prompt` and `completion` as conversations, `images` in order."""
+    record = hinted.record
+    rng = np.random.default_rng([seed, 1])
+    shown = show(hinted, processor, frame)
+    answer = (
+        _inspection_answer(record, shown, frame, settings, rng)
+        if record.question is None
+        else _choice_answer(record, record.question, shown, rng)
     )
     if rng.random() < settings.without_reasoning:
         answer = drop_reasoning(answer)
     return {
-        "prompt": to_chat(prompt),
+        "prompt": to_chat(shown.prompt),
         "completion": [{"role": "assistant", "content": [{"type": "text", "text": answer}]}],
-        "images": images,
+        "images": list(shown.images),
     }
 
 
-def shown_size(processor: Any, size_wh: tuple[int, int]) -> tuple[int, int]:
-    """Width and height in pixels at which a Qwen processor shows a picture of `size_wh`."""
-    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
+def build_rollout(hinted: HintedRecord, processor: Any, frame: BoxFrame) -> dict[str, Any]:
+    """A row for GRPO: `prompt`, `images`, the truth as `solution` for the rewards, `record_id`."""
+    shown = show(hinted, processor, frame)
+    return {
+        "prompt": to_chat(shown.prompt),
+        "images": list(shown.images),
+        "solution": render_solution(hinted.record, shown.size_wh, shown.shown_wh, frame),
+        "record_id": hinted.record.record_id,
+    }
 
-    images = processor.image_processor
-    height, width = smart_resize(
-        size_wh[1],
-        size_wh[0],
-        factor=images.patch_size * images.merge_size,
-        min_pixels=images.size["shortest_edge"],
-        max_pixels=images.size["longest_edge"],
+
+def _choice_answer(
+    record: Record, question: Question, shown: Shown, rng: np.random.Generator
+) -> str:
+    reasoning = record.reasoning or write_choice_reasoning(
+        record, question, rng, shown.hint is not None, size_wh=shown.size_wh
     )
-    return width, height
+    return render_choice_answer(question.answer or "", reasoning)
 
 
-def _answer(
+def _inspection_answer(
     record: Record,
-    size_wh: tuple[int, int],
-    shown_wh: tuple[int, int],
+    shown: Shown,
+    frame: BoxFrame,
     settings: RowSettings,
     rng: np.random.Generator,
-    *,
-    with_hint: bool,
 ) -> str:
     assert record.label is not None
-    regions = order_regions(record.regions)[: settings.max_boxes]
+    placed = place_regions(record.regions, shown, frame, settings.copied_iou)[: settings.max_boxes]
     reasoning = record.reasoning or write_reasoning(
-        record.label, regions, size_wh, rng, with_hint=with_hint
+        record.label,
+        [region for region, _ in placed],
+        shown.size_wh,
+        rng,
+        with_hint=shown.hint is not None,
     )
-    targets = []
-    for region in regions:
-        box = to_model(region.box_xyxy, shown_wh, size_wh, "absolute")
-        targets.append(
-            (
-                round_outward(box, shown_wh, settings.box_grid),
-                region.defect_type,
-                region.description,
-            )
-        )
+    targets = [(box, region.defect_type, region.description) for region, box in placed]
     return render_inspection_answer(record.label, targets, reasoning)
 
 
-def order_regions(regions: Sequence[Region]) -> list[Region]:
-    """Reading order, top to bottom and then left to right: one order, so that it can be learned."""
-    return sorted(regions, key=lambda region: (region.box_xyxy[1], region.box_xyxy[0]))
+def place_regions(
+    regions: Sequence[Region], shown: Shown, frame: BoxFrame, copied_iou: float
+) -> list[tuple[Region, tuple[int, int, int, int]]]:
+    """The regions to be named, each with its box in the model's frame, in reading order.
 
-
-def round_outward(
-    box: tuple[int, int, int, int], size_wh: tuple[int, int], grid: int
-) -> tuple[int, int, int, int]:
-    """The smallest box on multiples of `grid` pixels that holds `box`, clipped to the picture."""
-    left, top = (grid * (side // grid) for side in box[:2])
-    right, bottom = (grid * -(-side // grid) for side in box[2:])
-    return left, top, min(right, size_wh[0]), min(bottom, size_wh[1])
+    Where the hint shows some of them, those alone are named, with the hint's box where that fits.
+    """
+    exact = [
+        (region, to_model(region.box_xyxy, shown.shown_wh, shown.size_wh, frame))
+        for region in regions
+    ]
+    hinted = [box for box, _peak in shown.hint.regions] if shown.hint is not None else []
+    seen = []
+    for region, box in exact:
+        nearest = max(hinted, key=lambda candidate: box_iou(candidate, box), default=None)
+        overlap = box_iou(nearest, box) if nearest is not None else 0.0
+        if nearest is not None and overlap > 0:
+            seen.append((region, nearest if overlap >= copied_iou else box))
+    return sorted(seen or exact, key=lambda pair: (pair[1][1], pair[1][0]))

@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 
 from anomalyr1.checkpoint import Checkpoint, CheckpointSettings, build_processor
+from anomalyr1.data.question_facts import CATEGORY_FACTS
+from anomalyr1.data.question_reasoning import write_choice_reasoning
+from anomalyr1.data.questions import write_questions
 from anomalyr1.data.wording import KIND_WORDS, describe_defect, write_reasoning
 from anomalyr1.prompts import (
     build_choice_prompt,
@@ -18,7 +21,8 @@ from anomalyr1.prompts import (
     render_inspection_answer,
     to_chat,
 )
-from anomalyr1.types import Question, Record, Region
+from anomalyr1.training.priming import prime_copying
+from anomalyr1.types import Hint, Question, Record, Region
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -77,10 +81,9 @@ def build_nano(shape: NanoShape, seed: int) -> Checkpoint:
             "num_attention_heads": shape.hidden_size // 32,
             "num_key_value_heads": shape.hidden_size // 64,
             "max_position_embeddings": 4096,
-            # Short rotary wavelengths: pictures are few cells wide.
             "rope_parameters": {
                 "rope_type": "default",
-                "rope_theta": 100.0,
+                "rope_theta": 1e6,
                 "mrope_section": [4, 6, 6],
             },
             "bos_token_id": None,
@@ -105,10 +108,11 @@ def build_nano(shape: NanoShape, seed: int) -> Checkpoint:
     )
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(config)
+    prime_copying(model, seed)
     model.generation_config.eos_token_id = tokens["<|im_end|>"]
     model.generation_config.pad_token_id = tokens["<|endoftext|>"]
     processor = build_processor(build_image_processor(shape.picture_pixels), tokenizer)
-    settings = CheckpointSettings(max_references=1, max_new_tokens=384)
+    settings = CheckpointSettings(max_references=1, max_new_tokens=768)
     return Checkpoint(model, processor, "absolute", "nano", settings)
 
 
@@ -177,10 +181,11 @@ def _corpus(seed: int) -> Iterator[str]:
         yield " ".join(words.looks + words.causes + words.effects)
     record = Record("0", Path("0.png"), category="part", knowledge="A normal part is even.")
     question = Question("Is there any defect in the part?", {"A": "Yes.", "B": "No."}, "A")
+    hint = Hint(97, (((3, 14, 15, 92), 65), ((35, 89, 79, 93), 84)))
     prompts = [
-        build_inspection_prompt(record, num_references=1, with_hint=True),
+        build_inspection_prompt(record, num_references=1, hint=hint),
         build_choice_prompt(
-            Record("0", Path("0.png"), question=question), num_references=1, with_hint=True
+            Record("0", Path("0.png"), question=question), num_references=1, hint=Hint(3)
         ),
     ]
     for prompt in prompts:
@@ -189,5 +194,22 @@ def _corpus(seed: int) -> Iterator[str]:
                 for part in message["content"]:
                     if part["type"] == "text":
                         yield part["text"]
-    for letter in "ABCDE":
-        yield render_choice_answer(letter, f"The picture shows this, so the answer is {letter}.")
+    for category in CATEGORY_FACTS:
+        for kind in KIND_WORDS:
+            yield from _asked(category, kind, rng)
+
+
+def _asked(category: str, kind: str, rng: np.random.Generator) -> Iterator[str]:
+    """All questions of a drawn defect, with their answers."""
+    corner = rng.integers(0, 150, 2)
+    box = (*corner.tolist(), *(corner + rng.integers(8, 70, 2)).tolist())
+    text = describe_defect(kind, float(rng.random()), box, (224, 224), rng)
+    record = Record(
+        "0", Path("0.png"), category=category, label="anomalous", regions=(Region(box, kind, text),)
+    )
+    for question in write_questions(record, rng, size_wh=(224, 224)):
+        yield "\n".join([question.text, *question.options.values()])
+        reasoning = write_choice_reasoning(
+            record, question, rng, with_hint=bool(rng.integers(2)), size_wh=(224, 224)
+        )
+        yield render_choice_answer(question.answer or "", reasoning)

@@ -17,10 +17,13 @@ Settings = TypeVar("Settings")
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
-    """Records files to train on, and how many records of each at most (None: all)."""
+    """Records files to train on, and how many records of each at most (None: all); records files
+    to measure on before and after, and how many of each."""
 
     records: tuple[str, ...] = ()
     limit: int | None = None
+    validation: tuple[str, ...] = ()
+    validation_limit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +49,30 @@ class SeeSettings:
 class Recipe:
     """What `anomalyr1 train` runs. Tables that are absent are stages that are left out.
 
-    `model` is what training starts from: "new" for an untrained nano, or a checkpoint.
-    `freeze_vision` keeps the vision tower as it is in the language stage. `sft` goes unchanged to
-    TRL's SFTConfig.
+    `model` is what training starts from: "new" for an untrained nano, or a checkpoint, held in
+    `dtype`. Its pictures are resized to at most `max_picture_pixels`; a record whose prompt has
+    more than `max_prompt_tokens` is refused before the first step. `lora` goes unchanged to PEFT's
+    LoraConfig.
+    `freeze_vision` keeps the vision tower as it is in the language stages. `sft` goes unchanged to
+    TRL's SFTConfig, `grpo` to its GRPOConfig; `reward_funcs` are names from `rewards.REWARDS`.
     """
 
     description: str
     needs: str
     model: str = "new"
+    dtype: str = "float32"
+    max_picture_pixels: int | None = None
+    max_prompt_tokens: int | None = None
     seed: int = 0
     freeze_vision: bool = False
     data: DataSettings = field(default_factory=DataSettings)
     rows: RowSettings = field(default_factory=RowSettings)
     hint: HintSettings | None = None
     see: SeeSettings | None = None
+    lora: Mapping[str, Any] | None = None
     sft: Mapping[str, Any] | None = None
+    reward_funcs: tuple[str, ...] = ()
+    grpo: Mapping[str, Any] | None = None
 
 
 _TABLES: dict[str, type] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ import numpy as np
 from anomalyr1.checkpoint import NANO_FOLDER, Checkpoint, load_checkpoint, save_checkpoint
 from anomalyr1.data.records import load_records
 from anomalyr1.reporting.environment import describe_environment
+from anomalyr1.reporting.training import write_training_report
 from anomalyr1.training.dataset import HintedRecord, choose_rows, write_hints
+from anomalyr1.training.limits import check_prompts
 from anomalyr1.training.recipe import HintSettings, Recipe, SeeSettings
 from anomalyr1.types import InputError, Record
 
@@ -42,39 +44,108 @@ def run_recipe(
     say(f"{len(records)} records")
     if recipe.hint is not None:
         return _train_hint(recipe.hint, records, out / "hint", recipe.seed, num_workers, follow)
-    hints = out / "hints"
-    written = write_hints(
-        records, NANO_FOLDER / "hint", hints, seed=recipe.seed, num_workers=num_workers
-    )
-    for _path in follow(written, "drawing hints", len(records)):
-        pass
-    rows = choose_rows(records, hints, recipe.rows, recipe.seed)
+    rows = _build_rows(recipe, records, out / "hints", num_workers, follow)
     checkpoint = _start(recipe, out)
+    if recipe.max_prompt_tokens is not None:
+        longest = check_prompts(rows, checkpoint, recipe.max_prompt_tokens, follow)
+        say(f"the longest prompt has {longest} tokens")
     if recipe.see is not None:
         _train_vision(recipe.see, checkpoint, rows, out / "see", recipe.seed, follow)
     checkpoint.model.model.visual.requires_grad_(not recipe.freeze_vision)
+    if recipe.lora is not None:
+        checkpoint = _add_lora(checkpoint, recipe.lora)
+    held_out = _load_records(recipe.data.validation, recipe.data.validation_limit)
+    judged = _build_rows(recipe, held_out, out / "validation_hints", num_workers, follow)
+    _validate(checkpoint, judged, out / "before.json", follow)
+    _train_language(recipe, checkpoint, rows, out, resume, say)
+    _validate(checkpoint, judged, out / "after.json", follow)
+    import torch
+
+    # Weights are published in half the size; float32 is only needed while they are trained.
+    checkpoint.model.to(torch.bfloat16)
+    save_checkpoint(checkpoint, out / "checkpoint")
+    say(f"report: {write_training_report(out)}")
+    return out / "checkpoint"
+
+
+def _build_rows(
+    recipe: Recipe, records: list[Record], hints: Path, num_workers: int, follow: Follow
+) -> list[HintedRecord]:
+    """Rows of records; the detector looks first where some are to show its hint."""
+    if recipe.rows.without_hint >= 1.0 or not records:
+        return choose_rows(records, None, recipe.rows, recipe.seed)
+    written = write_hints(
+        records, NANO_FOLDER / "hint", hints, seed=recipe.seed, num_workers=num_workers
+    )
+    for _path in follow(written, "the detector looks", len(records)):
+        pass
+    return choose_rows(records, hints, recipe.rows, recipe.seed)
+
+
+def _train_language(
+    recipe: Recipe,
+    checkpoint: Checkpoint,
+    rows: list[HintedRecord],
+    out: Path,
+    resume: bool,
+    say: Callable[[str], None],
+) -> None:
     if recipe.sft is not None:
         from anomalyr1.training.sft import train_sft
 
         train_sft(
             checkpoint, rows, recipe.rows, recipe.sft, out / "sft", seed=recipe.seed, resume=resume
         )
-    import torch
+    if recipe.grpo is not None:
+        from anomalyr1.training.grpo import train_grpo
 
-    # Weights are published in half the size; float32 is only needed while they are trained.
-    checkpoint.model.to(torch.bfloat16)
-    save_checkpoint(checkpoint, out / "checkpoint")
-    return out / "checkpoint"
+        train_grpo(
+            checkpoint,
+            rows,
+            recipe.reward_funcs,
+            recipe.grpo,
+            out / "grpo",
+            seed=recipe.seed,
+            resume=resume,
+            say=say,
+        )
+
+
+def _validate(checkpoint: Checkpoint, rows: list[HintedRecord], path: Path, follow: Follow) -> None:
+    """Write the figures of held-out rows, where there are any and they are not there yet."""
+    if not rows or path.is_file():
+        return
+    from anomalyr1.training.validation import answer_rows, compute_validation
+
+    checkpoint.model.eval()
+    answered = list(follow(answer_rows(checkpoint, rows), f"held-out, {path.stem}", len(rows)))
+    metrics = [asdict(metric) for metric in compute_validation(answered)]
+    path.write_text(json.dumps(metrics, indent=2) + "\n")
+
+
+def _add_lora(checkpoint: Checkpoint, lora: Mapping[str, Any]) -> Checkpoint:
+    from peft import LoraConfig, get_peft_model
+
+    try:
+        settings = LoraConfig(**lora)
+    except TypeError as error:
+        raise InputError(f"[lora] does not fit PEFT's LoraConfig: {error}") from error
+    return replace(checkpoint, model=get_peft_model(checkpoint.model, settings))
 
 
 def _load_training_records(recipe: Recipe) -> list[Record]:
     if not recipe.data.records:
         raise InputError("the recipe has no data: set data.records to records files")
+    return _load_records(recipe.data.records, recipe.data.limit)
+
+
+def _load_records(names: Sequence[str], limit: int | None) -> list[Record]:
+    """The first `limit` records of each file; all of them need a label."""
     records: list[Record] = []
-    for name in recipe.data.records:
-        records += load_records(Path(name))[: recipe.data.limit]
+    for name in names:
+        records += load_records(Path(name))[:limit]
     for record in records:
-        if record.label is None:
+        if record.label is None and record.question is None:
             raise InputError(f"record {record.record_id} has no label, so nothing can be learned")
     return records
 
@@ -84,7 +155,12 @@ def _start(recipe: Recipe, out: Path) -> Checkpoint:
         from anomalyr1.training.nano import NanoShape, build_nano
 
         return build_nano(NanoShape(), recipe.seed)
-    return replace(load_checkpoint(recipe.model, dtype="float32"), name=str(out))
+    checkpoint = replace(load_checkpoint(recipe.model, dtype=recipe.dtype), name=str(out))
+    if recipe.max_picture_pixels is not None:
+        size = checkpoint.processor.image_processor.size
+        size["longest_edge"] = recipe.max_picture_pixels
+        size["shortest_edge"] = min(size["shortest_edge"], recipe.max_picture_pixels)
+    return checkpoint
 
 
 def _train_vision(

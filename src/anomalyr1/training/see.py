@@ -18,9 +18,11 @@ from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
+from anomalyr1.checkpoint import shown_size
 from anomalyr1.data.defects import DEFECT_KINDS
+from anomalyr1.hints import draw_hint
 from anomalyr1.images import load_image, load_mask
-from anomalyr1.training.dataset import HintedRecord, shown_size
+from anomalyr1.training.dataset import HintedRecord, load_anomaly
 from anomalyr1.types import InputError
 
 
@@ -63,7 +65,9 @@ class _Pictures(Dataset[list[Patches]]):
         if row.hint_path is None or index % 2 == 0:
             items.append(self._patches(row, picture, on_hint=False))
         if row.hint_path is not None:
-            items.append(self._patches(row, load_image(row.hint_path), on_hint=True))
+            anomaly = load_anomaly(row.hint_path)
+            drawn = draw_hint(anomaly.anomaly_map, picture.size)
+            items.append(self._patches(row, drawn, on_hint=True))
         return items
 
     def _patches(self, row: HintedRecord, picture: Image.Image, *, on_hint: bool) -> Patches:

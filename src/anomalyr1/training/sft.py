@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from anomalyr1.adapters import is_adapted
 from anomalyr1.checkpoint import Checkpoint
 from anomalyr1.training.dataset import HintedRecord, RowSettings, build_row
+from anomalyr1.training.monitor import RunMonitor, find_last_checkpoint
 
 
 def train_sft(
@@ -22,12 +24,13 @@ def train_sft(
     seed: int,
     resume: bool,
 ) -> None:
-    """Train in place. `sft` goes unchanged to TRL's SFTConfig; checkpoints are kept below `out`.
+    """Train in place. `sft` goes unchanged to TRL's SFTConfig; checkpoints are kept below `out`,
+    metrics beside it.
 
     Where it asks for sequential sampling, the rows are laid out by length first.
     With `resume` the last checkpoint in `out` is continued, optimiser and data order included.
+    Raises InputError for a loss that is no number, KeyboardInterrupt after Ctrl-C, all saved.
     """
-    from transformers.trainer_utils import get_last_checkpoint
     from trl import SFTConfig, SFTTrainer
 
     arguments = SFTConfig(
@@ -43,16 +46,30 @@ def train_sft(
     trainer = SFTTrainer(
         model=checkpoint.model,
         args=arguments,
-        train_dataset=build_lazy_dataset(rows, checkpoint.processor, settings, seed),
+        train_dataset=build_lazy_dataset(
+            len(rows),
+            lambda index: build_row(
+                rows[index], checkpoint.processor, checkpoint.frame, settings, seed + index
+            ),
+        ),
         processing_class=checkpoint.processor,
     )
-    # Trainer (transformers 5.23) reads a checkpoint's tensors under their published names, which
-    # are not this model's own, warns of missing keys and goes on with untrained weights.
-    trainer._load_from_checkpoint = lambda folder, model=None: load_weights(
-        checkpoint.model, Path(folder)
-    )
-    last = get_last_checkpoint(str(out)) if resume and out.is_dir() else None
-    trainer.train(resume_from_checkpoint=last)
+    continue_training(trainer, checkpoint.model, RunMonitor(out.parent, "sft"), resume)
+
+
+def continue_training(trainer: Any, model: Any, monitor: RunMonitor, resume: bool) -> None:
+    """Train under a monitor, from the last whole checkpoint with `resume`."""
+    if not is_adapted(model):
+        # Trainer (transformers 5.23) reads a checkpoint's tensors under their published names,
+        # which are not this model's own, warns of missing keys and goes on with untrained weights.
+        trainer._load_from_checkpoint = lambda folder, _model=None: load_weights(
+            model, Path(folder)
+        )
+    last = find_last_checkpoint(Path(trainer.args.output_dir)) if resume else None
+    monitor.watch(trainer)
+    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    if monitor.stopped:
+        raise KeyboardInterrupt
 
 
 def load_weights(model: Any, folder: Path) -> None:
@@ -63,19 +80,15 @@ def load_weights(model: Any, folder: Path) -> None:
     model.load_state_dict(saved.state_dict())
 
 
-def build_lazy_dataset(
-    rows: Sequence[HintedRecord], processor: Any, settings: RowSettings, seed: int
-) -> Any:
-    """A datasets.Dataset whose pictures are read when a row is asked for."""
+def build_lazy_dataset(num_rows: int, build: Callable[[int], dict[str, Any]]) -> Any:
+    """A datasets.Dataset of `build(index)`, whose pictures are read when a row is asked for."""
     from datasets import Dataset
 
-    def build(batch: Mapping[str, list[int]]) -> dict[str, list[Any]]:
-        built = [
-            build_row(rows[index], processor, settings, seed + index) for index in batch["row"]
-        ]
-        return {name: [row[name] for row in built] for name in ("prompt", "completion", "images")}
+    def build_batch(batch: Mapping[str, list[int]]) -> dict[str, list[Any]]:
+        built = [build(index) for index in batch["row"]]
+        return {name: [row[name] for row in built] for name in built[0]}
 
-    return Dataset.from_dict({"row": list(range(len(rows)))}).with_transform(build)
+    return Dataset.from_dict({"row": list(range(num_rows))}).with_transform(build_batch)
 
 
 def order_by_length(
@@ -88,9 +101,10 @@ def order_by_length(
     """
     lengths = np.array(
         [
-            60 * (row.hint_path is not None)
+            90 * (row.hint_path is not None)
             + 60 * row.num_references
-            + 35 * min(len(row.record.regions), settings.max_boxes)
+            + 50 * min(len(row.record.regions), settings.max_boxes)
+            - 40 * (row.record.question is not None)
             for row in rows
         ]
     )

@@ -1,0 +1,158 @@
+"""Prompts computed once give the log-probabilities and gradients of prompts computed each time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomalyr1.training.nano import NanoShape, build_nano
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("trl", reason="training needs the extra 'train'")
+
+from anomalyr1.training.shared_prefix import (  # noqa: E402
+    SharedPrefixGRPOTrainer,
+    _chunks,
+    find_obstacle,
+)
+
+TINY = NanoShape(1024, 64, 2, 64, 2, 84 * 84)
+
+
+def score_nothing(completions: list[Any], **_columns: Any) -> list[float]:
+    """A reward that differs between completions."""
+    return [float(index % 3) for index in range(len(completions))]
+
+
+def make_row(number: int, num_pictures: int) -> dict[str, Any]:
+    rng = np.random.default_rng(number)
+    size = (60 + 10 * number, 84, 3)
+    pictures = [
+        Image.fromarray(rng.integers(0, 255, size).astype(np.uint8)) for _ in range(num_pictures)
+    ]
+    content: list[dict[str, str]] = [{"type": "image"} for _ in pictures]
+    content.append({"type": "text", "text": "Is it normal? " * (1 + number)})
+    return {"prompt": [{"role": "user", "content": content}], "images": pictures}
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    from datasets import Dataset
+    from trl import GRPOConfig
+
+    arguments = GRPOConfig(
+        output_dir=str(tmp_path_factory.mktemp("run")),
+        num_generations=3,
+        per_device_train_batch_size=6,
+        max_completion_length=9,
+        use_cpu=True,
+        bf16=False,
+        beta=0.0,
+        gradient_checkpointing=False,
+        report_to="none",
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        temperature=0.7,
+    )
+    checkpoint = build_nano(TINY, seed=0)
+    checkpoint.processor.tokenizer.padding_side = "left"
+    return SharedPrefixGRPOTrainer(
+        model=checkpoint.model,
+        reward_funcs=[score_nothing],
+        args=arguments,
+        train_dataset=Dataset.from_dict({"prompt": ["a"]}),
+        processing_class=checkpoint.processor,
+    )
+
+
+def roll_out(trainer: Any, pictures: tuple[int, ...]) -> dict[str, Any]:
+    """Inputs of the two computations: three completions of two prompts, not beside each other."""
+    rows = [make_row(number, count) for number, count in enumerate(pictures)]
+    torch.manual_seed(1)
+    inputs: dict[str, Any] = trainer._generate_and_score_completions([rows[0]] * 3 + [rows[1]] * 3)
+    order = [0, 3, 1, 4, 2, 5]
+    counts = inputs["num_images"]
+    pixels = torch.split(
+        inputs["pixel_values"],
+        [int(grid.prod(dim=-1).sum()) for grid in torch.split(inputs["image_grid_thw"], counts)],
+    )
+    grids = torch.split(inputs["image_grid_thw"], counts)
+    length = inputs["completion_ids"].shape[1]
+    # Completions of different lengths, one of them masked out whole.
+    mask = inputs["completion_mask"].clone()
+    for sample, kept in enumerate((length, length - 3, 1, length, 4, 0)):
+        mask[sample, kept:] = 0
+    return {
+        "input_ids": torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], 1)[order],
+        "attention_mask": torch.cat([inputs["prompt_mask"], mask], 1)[order],
+        "logits_to_keep": length,
+        "compute_entropy": True,
+        "pixel_values": torch.cat([pixels[index] for index in order]),
+        "image_grid_thw": torch.cat([grids[index] for index in order]),
+        "num_images": [counts[index] for index in order],
+        "mm_token_type_ids": inputs["mm_token_type_ids"][order],
+    }
+
+
+@pytest.mark.parametrize("pictures", [(1, 1), (2, 1), (1, 3)])
+@pytest.mark.parametrize("batch_size", [None, 3])
+def test_log_probabilities_entropies_and_gradients_are_the_same(
+    trainer: Any, pictures: tuple[int, ...], batch_size: int | None
+) -> None:
+    from trl import GRPOTrainer
+
+    inputs = roll_out(trainer, pictures)
+    scored = inputs["attention_mask"][:, -inputs["logits_to_keep"] :].bool()
+    weights = torch.randn(scored.shape, generator=torch.Generator().manual_seed(0))
+    found = []
+    for method in (
+        GRPOTrainer._get_per_token_logps_and_entropies,
+        SharedPrefixGRPOTrainer._get_per_token_logps_and_entropies,
+    ):
+        trainer.model.zero_grad()
+        logps, entropies, _ = method(trainer, trainer.model, batch_size=batch_size, **inputs)
+        (logps * weights)[scored].sum().backward()
+        gradients = {
+            name: parameter.grad.clone()
+            for name, parameter in trainer.model.named_parameters()
+            if parameter.grad is not None
+        }
+        found.append((logps.detach(), entropies.detach(), gradients))
+    (logps, entropies, gradients), (shared_logps, shared_entropies, shared_gradients) = found
+    assert torch.allclose(logps[scored], shared_logps[scored], atol=1e-5)
+    assert torch.allclose(entropies[scored], shared_entropies[scored], atol=1e-4)
+    assert gradients.keys() == shared_gradients.keys()
+    for name, gradient in gradients.items():
+        scale = float(gradient.abs().max()) + 1e-6
+        assert torch.allclose(gradient, shared_gradients[name], atol=1e-4 * scale), name
+
+
+def test_a_prompt_is_computed_once(trainer: Any) -> None:
+    inputs = roll_out(trainer, (1, 1))
+    seen: list[tuple[int, ...]] = []
+    handle = trainer.model.model.visual.register_forward_pre_hook(
+        lambda _module, arguments: seen.append(tuple(arguments[0].shape))
+    )
+    try:
+        trainer._get_per_token_logps_and_entropies(trainer.model, **inputs)
+    finally:
+        handle.remove()
+    assert sum(shape[0] for shape in seen) * 3 == len(inputs["pixel_values"])
+
+
+def test_models_that_cannot_share_prompts_say_why(trainer: Any) -> None:
+    assert find_obstacle(trainer.model) is None
+    linear = torch.nn.Linear(1, 1)
+    linear.config = type(  # type: ignore[assignment]
+        "Config", (), {"model_type": "bert", "get_text_config": lambda self: self}
+    )()
+    assert "bert has no get_rope_index" in str(find_obstacle(linear))
+
+
+def test_groups_are_put_together_up_to_a_number_of_samples() -> None:
+    groups = [[0, 1], [2, 3], [4, 5, 6], [7]]
+    assert _chunks(groups, 4) == [[[0, 1], [2, 3]], [[4, 5, 6], [7]]]
+    assert _chunks(groups, 1) == [[group] for group in groups]
