@@ -54,7 +54,9 @@ class Recipe:
     more than `max_prompt_tokens` is refused before the first step. `lora` goes unchanged to PEFT's
     LoraConfig.
     `freeze_vision` keeps the vision tower as it is in the language stages. `sft` goes unchanged to
-    TRL's SFTConfig, `grpo` to its GRPOConfig; `reward_funcs` are names from `rewards.REWARDS`.
+    TRL's SFTConfig, `grpo` to its GRPOConfig; `reward_funcs` are names from `rewards.REWARDS`. A
+    group of completions whose rewards are all equal is sampled up to `resample_equal_groups` times
+    more.
     """
 
     description: str
@@ -72,7 +74,23 @@ class Recipe:
     lora: Mapping[str, Any] | None = None
     sft: Mapping[str, Any] | None = None
     reward_funcs: tuple[str, ...] = ()
+    resample_equal_groups: int = 0
     grpo: Mapping[str, Any] | None = None
+
+
+def check_rewards(recipe: Recipe) -> None:
+    """Raise InputError for an unknown reward (the nearest is named) and weights that do not fit."""
+    from anomalyr1.rewards import load_rewards
+
+    if recipe.grpo is None:
+        return
+    load_rewards(recipe.reward_funcs)
+    weights = recipe.grpo.get("reward_weights")
+    if weights is not None and len(weights) != len(recipe.reward_funcs):
+        raise InputError(
+            f"grpo.reward_weights has {len(weights)} values for {len(recipe.reward_funcs)} "
+            "reward_funcs: give one a reward"
+        )
 
 
 _TABLES: dict[str, type] = {

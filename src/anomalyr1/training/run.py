@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +16,13 @@ from anomalyr1.reporting.environment import describe_environment
 from anomalyr1.reporting.training import write_training_report
 from anomalyr1.training.dataset import HintedRecord, choose_rows, write_hints
 from anomalyr1.training.limits import check_prompts
-from anomalyr1.training.recipe import HintSettings, Recipe, SeeSettings
+from anomalyr1.training.processes import (
+    describe_training,
+    gather_checkpoint,
+    start_processes,
+    uses_cpu,
+)
+from anomalyr1.training.recipe import HintSettings, Recipe, SeeSettings, check_rewards
 from anomalyr1.types import InputError, Record
 
 Follow = Callable[[Iterable[Any], str, int], Iterator[Any]]
@@ -33,73 +38,122 @@ def run_recipe(
     follow: Follow,
     say: Callable[[str], None],
 ) -> Path:
-    """Run all stages of a recipe and return the folder of what was trained."""
+    """Run all stages of a recipe and return the folder of what was trained.
+
+    Started by torchrun or accelerate launch, all processes train together; the first alone writes
+    what is beside the trainers' own files, so that the run folder must be one that all can read.
+    """
+    check_rewards(recipe)
     if out.exists() and any(out.iterdir()) and not resume:
         raise InputError(f"{out} is not empty: give --resume to continue, or another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
-    environment = {**describe_environment(), "git": _git_state()}
-    (out / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+    processes = start_processes(uses_cpu(recipe))
+    if processes.is_first:
+        _write_settings(recipe, out, processes.count, say)
+    processes.wait()
     records = _load_training_records(recipe)
     say(f"{len(records)} records")
     if recipe.hint is not None:
         return _train_hint(recipe.hint, records, out / "hint", recipe.seed, num_workers, follow)
-    rows = _build_rows(recipe, records, out / "hints", num_workers, follow)
+    if processes.is_first:
+        _write_hints(recipe, records, out / "hints", num_workers, follow)
+    held_out = _load_records(recipe.data.validation, recipe.data.validation_limit)
+    if processes.is_first:
+        _write_hints(recipe, held_out, out / "validation_hints", num_workers, follow)
+    processes.wait()
+    rows = _build_rows(recipe, records, out / "hints")
+    judged = _build_rows(recipe, held_out, out / "validation_hints")
     checkpoint = _start(recipe, out)
     if recipe.max_prompt_tokens is not None:
         longest = check_prompts(rows, checkpoint, recipe.max_prompt_tokens, follow)
         say(f"the longest prompt has {longest} tokens")
     if recipe.see is not None:
+        if processes.is_first:
+            _train_vision(recipe.see, checkpoint, rows, out / "see", recipe.seed, follow)
+        processes.wait()
         _train_vision(recipe.see, checkpoint, rows, out / "see", recipe.seed, follow)
     checkpoint.model.model.visual.requires_grad_(not recipe.freeze_vision)
     if recipe.lora is not None:
         checkpoint = _add_lora(checkpoint, recipe.lora)
-    held_out = _load_records(recipe.data.validation, recipe.data.validation_limit)
-    judged = _build_rows(recipe, held_out, out / "validation_hints", num_workers, follow)
-    _validate(checkpoint, judged, out / "before.json", follow)
-    _train_language(recipe, checkpoint, rows, out, resume, say)
-    _validate(checkpoint, judged, out / "after.json", follow)
-    import torch
+    if processes.is_first:
+        _validate(checkpoint, judged, out / "before.json", follow)
+    processes.wait()
+    trainer = _train_language(recipe, checkpoint, rows, judged, out, resume, say)
+    whole = gather_checkpoint(trainer, checkpoint)
+    if processes.is_first and whole is not None:
+        _validate(whole, judged, out / "after.json", follow)
+        import torch
 
-    # Weights are published in half the size; float32 is only needed while they are trained.
-    checkpoint.model.to(torch.bfloat16)
-    save_checkpoint(checkpoint, out / "checkpoint")
-    say(f"report: {write_training_report(out)}")
+        # Weights are published in half the size; float32 is only needed while they are trained.
+        whole.model.to(torch.bfloat16)
+        save_checkpoint(whole, out / "checkpoint")
+        say(f"report: {write_training_report(out)}")
+    processes.wait()
     return out / "checkpoint"
 
 
-def _build_rows(
+def _write_settings(
+    recipe: Recipe, out: Path, num_processes: int, say: Callable[[str], None]
+) -> None:
+    """Write what the run is made with; of one that goes on, say what is no longer as it was."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "config.json"
+    settings = json.loads(json.dumps(asdict(recipe)))
+    if path.is_file():
+        before = json.loads(path.read_text())
+        changed = sorted(key for key in settings if before.get(key) != settings[key])
+        if changed:
+            say(f"goes on with other settings than it began with: {', '.join(changed)}")
+    path.write_text(json.dumps(settings, indent=2) + "\n")
+    environment = {**describe_environment(), **describe_training(num_processes)}
+    (out / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+
+
+def _write_hints(
     recipe: Recipe, records: list[Record], hints: Path, num_workers: int, follow: Follow
-) -> list[HintedRecord]:
-    """Rows of records; the detector looks first where some are to show its hint."""
+) -> None:
+    """The detector looks first where some rows are to show its hint."""
     if recipe.rows.without_hint >= 1.0 or not records:
-        return choose_rows(records, None, recipe.rows, recipe.seed)
+        return
     written = write_hints(
         records, NANO_FOLDER / "hint", hints, seed=recipe.seed, num_workers=num_workers
     )
     for _path in follow(written, "the detector looks", len(records)):
         pass
-    return choose_rows(records, hints, recipe.rows, recipe.seed)
+
+
+def _build_rows(recipe: Recipe, records: list[Record], hints: Path) -> list[HintedRecord]:
+    hinted = recipe.rows.without_hint < 1.0 and bool(records)
+    return choose_rows(records, hints if hinted else None, recipe.rows, recipe.seed)
 
 
 def _train_language(
     recipe: Recipe,
     checkpoint: Checkpoint,
     rows: list[HintedRecord],
+    judged: list[HintedRecord],
     out: Path,
     resume: bool,
     say: Callable[[str], None],
-) -> None:
+) -> Any:
+    """Run the language stages; returns the last trainer, None where there is none."""
+    trainer = None
     if recipe.sft is not None:
         from anomalyr1.training.sft import train_sft
 
-        train_sft(
-            checkpoint, rows, recipe.rows, recipe.sft, out / "sft", seed=recipe.seed, resume=resume
+        trainer = train_sft(
+            checkpoint,
+            rows,
+            recipe.rows,
+            recipe.sft,
+            out / "sft",
+            seed=recipe.seed,
+            resume=resume,
+            judged=judged,
         )
     if recipe.grpo is not None:
         from anomalyr1.training.grpo import train_grpo
 
-        train_grpo(
+        trainer = train_grpo(
             checkpoint,
             rows,
             recipe.reward_funcs,
@@ -108,7 +162,10 @@ def _train_language(
             seed=recipe.seed,
             resume=resume,
             say=say,
+            resample=recipe.resample_equal_groups,
+            judged=judged,
         )
+    return trainer
 
 
 def _validate(checkpoint: Checkpoint, rows: list[HintedRecord], path: Path, follow: Follow) -> None:
@@ -238,17 +295,3 @@ def _train_hint(
                 log.flush()
     export_head(head, out / "head.onnx", {**asdict(settings), "seed": seed, "n": len(samples)})
     return out
-
-
-def _git_state() -> str | None:
-    """The commit this runs from, None outside a checkout."""
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=Path(__file__).parent,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
