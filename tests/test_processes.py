@@ -147,15 +147,14 @@ def test_a_run_killed_and_resumed_ends_with_the_weights_of_one_that_was_not(
 def test_when_one_of_two_processes_is_killed_both_go_on_from_the_last_checkpoint(
     model: Path, records: Path, tmp_path: Path
 ) -> None:
-    table = sft_table(max_steps=40, per_device_train_batch_size=1, ddp_find_unused_parameters=True)
+    table = sft_table(max_steps=20, per_device_train_batch_size=1, ddp_find_unused_parameters=True)
     recipe = write_recipe(tmp_path / "recipe.toml", model, records, {"sft": table})
     out = tmp_path / "run"
     process = start([*TORCHRUN, "--max-restarts", "1"], recipe, out)
     wait_for(out / "sft" / "checkpoint-2" / "trainer_state.json", process, out)
     os.kill(find_workers(process)[-1], signal.SIGKILL)
-    assert process.wait(timeout=240) == 0, (tmp_path / "log").read_text()[-4000:]
+    assert process.wait(timeout=90) == 0, (tmp_path / "log").read_text()[-4000:]
     steps = [entry["step"] for entry in read_log(out) if "loss" in entry]
     assert steps.count(1) == 1, "it went on instead of beginning anew"
-    assert steps[-1] == 40 and set(steps) == set(range(1, 41))
+    assert steps[-1] == 20 and set(steps) == set(range(1, 21))
     assert (out / "checkpoint" / "model.safetensors").is_file()
-    (read_weights(out / "checkpoint"))

@@ -76,7 +76,11 @@ def main(model: str, records: str, out: Path) -> None:
 
     rewards.REWARDS["roam_reward"] = score_tokens
     share = 4 // int(os.environ.get("WORLD_SIZE", "1"))
-    table = sft_table(per_device_train_batch_size=share, ddp_find_unused_parameters=True)
+    table = sft_table(
+        per_device_train_batch_size=share,
+        ddp_find_unused_parameters=True,
+        train_sampling_strategy="sequential",
+    )
     run(build_recipe(Path(model), Path(records), sft=table), out / "sft-run")
     built: list[Any] = []
     plain = grpo.judge_while_training

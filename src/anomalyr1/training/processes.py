@@ -46,8 +46,32 @@ def start_processes(use_cpu: bool) -> Processes:
         return Processes(0, 1, lambda: None)
     from accelerate import PartialState
 
+    _join_after_restart(use_cpu)
     state = PartialState(cpu=use_cpu, timeout=_PATIENCE)
     return Processes(state.process_index, state.num_processes, state.wait_for_everyone)
+
+
+def _join_after_restart(use_cpu: bool) -> None:
+    """Meet in a place of this attempt's own when torchrun has started the processes again.
+
+    Its store outlives them (torch 2.13), so that the addresses of processes that died are found
+    in it, and waited for.
+    """
+    attempt = int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"))
+    if attempt == 0 or os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    from torch import distributed
+
+    store = distributed.TCPStore(
+        os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False
+    )
+    distributed.init_process_group(
+        "gloo" if use_cpu else "cuda:nccl,cpu:gloo",
+        store=distributed.PrefixStore(f"attempt-{attempt}", store),
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=_PATIENCE,
+    )
 
 
 def gather_checkpoint(trainer: Any, checkpoint: Checkpoint) -> Checkpoint | None:

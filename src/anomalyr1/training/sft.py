@@ -45,7 +45,8 @@ def train_sft(
         SFTConfig, sft, "sft", out, seed, max_length=None, remove_unused_columns=False
     )
     if arguments.train_sampling_strategy == "sequential":
-        batch_size = arguments.per_device_train_batch_size
+        batch_size = arguments.per_device_train_batch_size * arguments.world_size
+        batch_size *= arguments.gradient_accumulation_steps
         rows = order_by_length(rows, settings, batch_size, arguments.max_steps, seed)
     trainer = SFTTrainer(
         model=checkpoint.model,
