@@ -62,12 +62,14 @@ def _join_after_restart(use_cpu: bool) -> None:
         return
     from torch import distributed
 
-    store = distributed.TCPStore(
+    store = distributed.TCPStore(  # type: ignore[attr-defined]
         os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False
     )
     distributed.init_process_group(
         "gloo" if use_cpu else "cuda:nccl,cpu:gloo",
-        store=distributed.PrefixStore(f"attempt-{attempt}", store),
+        store=distributed.PrefixStore(  # type: ignore[attr-defined]
+            f"attempt-{attempt}", store
+        ),
         rank=int(os.environ["RANK"]),
         world_size=int(os.environ["WORLD_SIZE"]),
         timeout=_PATIENCE,

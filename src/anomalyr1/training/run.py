@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -44,10 +45,10 @@ def run_recipe(
     what is beside the trainers' own files, so that the run folder must be one that all can read.
     """
     check_rewards(recipe)
-    if out.exists() and any(out.iterdir()) and not resume:
-        raise InputError(f"{out} is not empty: give --resume to continue, or another --out")
     processes = start_processes(uses_cpu(recipe))
     if processes.is_first:
+        if out.exists() and any(out.iterdir()) and not resume:
+            raise InputError(f"{out} is not empty: give --resume to continue, or another --out")
         _write_settings(recipe, out, processes.count, say)
     processes.wait()
     records = _load_training_records(recipe)
@@ -73,6 +74,8 @@ def run_recipe(
         _train_vision(recipe.see, checkpoint, rows, out / "see", recipe.seed, follow)
     checkpoint.model.model.visual.requires_grad_(not recipe.freeze_vision)
     if recipe.lora is not None:
+        if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+            raise InputError("adapters are trained with DDP or ZeRO-2, not with sharded weights")
         checkpoint = _add_lora(checkpoint, recipe.lora)
     if processes.is_first:
         _validate(checkpoint, judged, out / "before.json", follow)
