@@ -80,6 +80,9 @@ def main(model: str, records: str, out: Path) -> None:
         per_device_train_batch_size=share,
         ddp_find_unused_parameters=True,
         train_sampling_strategy="sequential",
+        # Adam moves weights whose gradient is nothing but rounding as far as any other.
+        optim="sgd",
+        learning_rate=0.1,
     )
     run(build_recipe(Path(model), Path(records), sft=table), out / "sft-run")
     built: list[Any] = []
