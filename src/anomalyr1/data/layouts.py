@@ -241,7 +241,9 @@ def _read_regions(record: Record, defect_types: Sequence[str] | None) -> tuple[R
         raise InputError(
             f"{path}: no mask; expected ground_truth/{record.defect_type}/{path.stem}_mask.png"
         )
-    mask = load_mask(record.mask_path, image_size(path), image_name=path.name)
+    mask = load_mask(
+        record.mask_path, image_size(path), record.mask_threshold, image_name=path.name
+    )
     return tuple(Region(box, record.defect_type) for box in boxes_from_mask(mask))
 
 

@@ -175,7 +175,9 @@ def _load_truth(record: Record, finding: Finding | None) -> NDArray[np.bool_]:
     if record.mask_path is None:
         raise InputError(f"record {record.record_id} has no ground-truth mask")
     size_wh = _picture_size(record, finding)
-    mask = load_mask(record.mask_path, size_wh, image_name=str(record.image_path))
+    mask = load_mask(
+        record.mask_path, size_wh, record.mask_threshold, image_name=str(record.image_path)
+    )
     if not mask.any():
         raise InputError(
             f"mask {record.mask_path} holds no defect pixel, yet record {record.record_id} is "
