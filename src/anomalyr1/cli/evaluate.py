@@ -19,7 +19,14 @@ app = typer.Typer(help="Measure a model on records.", no_args_is_help=True)
 def records(
     records_file: Annotated[Path, typer.Argument(metavar="RECORDS", help="A records file.")],
     out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for figures and report.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="As in inspect.")] = "nano",
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="As in inspect, or detector:patch-memory, detector:dinov2:ID, random, majority.",
+        ),
+    ] = "nano",
     hint: Annotated[str, typer.Option(help="As in inspect.")] = "auto",
     masks: Annotated[str, typer.Option(help="auto, map, grabcut, sam2 or none.")] = "auto",
     sam2_model: Annotated[str | None, typer.Option(help="As in inspect.")] = None,
@@ -41,8 +48,8 @@ def records(
     from anomalyr1.evaluation.cases import pair_findings
     from anomalyr1.evaluation.records import compute_metrics, write_metrics
     from anomalyr1.evaluation.report import write_evaluation_report
-    from anomalyr1.inspector import Inspector
     from anomalyr1.masks import MASKER_NAMES
+    from anomalyr1.models import build_inspector
     from anomalyr1.run_folder import load_map, load_united_mask
 
     check_choice("--masks", masks, MASKER_NAMES)
@@ -65,8 +72,8 @@ def records(
         "seed": seed,
     }
     with wait_for_model(model):
-        inspector = Inspector.load(
-            model, hint=hint, masks=masks, sam2_model=sam2_model, device=device
+        inspector = build_inspector(
+            model, hint=hint, masks=masks, sam2_model=sam2_model, device=device, records=loaded
         )
     results = run_inspection(inspector, loaded, out_dir, settings, batch_size, seed)
     findings = list(follow(results, "evaluating", len(loaded)))
