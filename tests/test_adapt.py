@@ -10,9 +10,9 @@ from PIL import Image
 
 pytest.importorskip("onnxscript", reason="training needs the extra 'train'")
 
-from anomalyr1.checkpoint import NANO_FOLDER, find_hint_folder  # noqa: E402
-from anomalyr1.training.adapt import Adaptation, adapt  # noqa: E402
-from anomalyr1.types import InputError  # noqa: E402
+from anomalyr1.checkpoint import NANO_FOLDER, find_hint_folder
+from anomalyr1.training.adapt import Adaptation, adapt
+from anomalyr1.types import InputError
 
 
 def write_normals(folder: Path, count: int) -> Path:
