@@ -145,9 +145,9 @@ def _evaluate(
 
 
 def build_shots_table(measured: Mapping[int, Sequence[Metric]]) -> Table:
-    """A row a metric, a column a number of shots: means over categories where there are several."""
+    """A row a metric, a column a number of shots; intervals are in shots.csv."""
     table = Table(header_style="bold", title="mean over categories")
-    table.add_column("metric")
+    table.add_column("metric", no_wrap=True)
     for number in measured:
         table.add_column(f"{number}-shot")
     by_key = {
@@ -161,8 +161,6 @@ def build_shots_table(measured: Mapping[int, Sequence[Metric]]) -> Table:
         for number in measured:
             metric = by_key[number, name]
             value = "undefined" if metric.value is None else f"{metric.value:.3f}"
-            if metric.ci_low is not None:
-                value += f" ({metric.ci_low:.3f} to {metric.ci_high:.3f})"
             cells.append(value)
         table.add_row(name, *cells)
     return table

@@ -57,8 +57,8 @@ DEFINITIONS: dict[str, str] = {
     "pixel_ap": "average precision over all pixels of the anomaly maps",
     "pixel_f1max": "highest F1 over all pixels that any threshold on the maps reaches",
     "aupro": "area under the per-region overlap curve up to a false positive rate of 0.3",
-    "aupro_fpr05": "the same up to a false positive rate of 0.05",
-    "spro_fpr05": "the same over defects with their saturation areas (MVTec LOCO), up to 0.05",
+    "aupro_fpr05": "area under the per-region overlap curve up to a false positive rate of 0.05",
+    "spro_fpr05": "area under the saturated overlap curve (MVTec LOCO) up to a rate of 0.05",
     "mask_iou": "mean IoU of the united predicted masks and the true mask, anomalous pictures",
     "unread_rate": "share of pictures without a readable verdict",
 }
