@@ -428,7 +428,9 @@ def test_inverted_masks_are_told_and_turned_round_when_asked(tmp_path: Path) -> 
     assert any("inverted? --fix" in note for note in told.notes)
     mended = import_records(ImportPlan("mvtec", source, tmp_path / "mended", fix=True))
     bad = next(one for one in load_records(mended.records_file) if one.label == "anomalous")
-    assert bad.mask_path == tmp_path / "mended/masks/00000.png"
+    assert bad.mask_path is not None
+    assert bad.mask_path.parent == tmp_path / "mended/masks"
+    assert load_mask(bad.mask_path, SIZE_WH).sum() == 80
     assert bad.regions[0].box_xyxy == BOX
     with pytest.raises(InputError, match="--fix needs a folder"):
         import_records(ImportPlan("mvtec", source, tmp_path / "a.jsonl", fix=True))

@@ -6,6 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
@@ -152,36 +153,52 @@ def _check_files(records: Sequence[Record], missing: set[Path]) -> None:
 def _mend_masks(
     records: list[Record], plan: ImportPlan, missing: set[Path], notes: list[str]
 ) -> list[Record]:
-    """Tell of masks that seem inverted; with --fix, refer to copies the other way round."""
+    """Records with the boxes of their masks; masks that seem inverted are told, or with --fix
+    replaced by copies the other way round. A mask is read once, however many questions it has."""
+    read: dict[Path, Record] = {}
     mended: list[Record] = []
-    copies: dict[Path, Path] = {}
     for record in records:
         path = record.mask_path
         if record.label != "anomalous" or path is None or {path, record.image_path} & missing:
             mended.append(record)
             continue
-        try:
-            size_wh = image_size(record.image_path)
-            mask = load_mask(path, size_wh, record.mask_threshold, image_name=str(path.name))
-        except InputError:  # said by the check of every file, with all others
-            mended.append(record)
-            continue
-        if not seems_inverted(mask):
-            mended.append(record)
-            continue
-        if not plan.fix:
-            notes.append(f"{path}: marks nearly all of the picture, inverted? --fix turns it round")
-            mended.append(record)
-            continue
-        if plan.out_path.suffix == ".jsonl":
-            raise InputError(f"{path} seems inverted: --fix needs a folder as --out for its copy")
-        if path not in copies:
-            copies[path] = plan.out_path / "masks" / f"{len(copies):05}.png"
-            write_png_atomic(copies[path], ~mask)
-            notes.append(f"{path}: turned round as {copies[path]}")
-        regions = tuple(Region(box, record.defect_type) for box in boxes_from_mask(~mask))
-        mended.append(replace(record, mask_path=copies[path], regions=regions, mask_threshold=127))
+        if path not in read:
+            read[path] = _mend_mask(record, path, plan, notes)
+        found = read[path]
+        mended.append(
+            replace(
+                record,
+                mask_path=found.mask_path,
+                mask_threshold=found.mask_threshold,
+                regions=found.regions,
+            )
+        )
     return mended
+
+
+def _mend_mask(record: Record, path: Path, plan: ImportPlan, notes: list[str]) -> Record:
+    try:
+        size_wh = image_size(record.image_path)
+        mask = load_mask(path, size_wh, record.mask_threshold, image_name=path.name)
+    except InputError:  # said by the check of every file, with all others
+        return record
+    if not seems_inverted(mask):
+        return record if record.regions else replace(record, regions=_find_regions(record, mask))
+    if not plan.fix:
+        notes.append(f"{path}: marks nearly all of the picture, inverted? --fix turns it round")
+        return record
+    if plan.out_path.suffix == ".jsonl":
+        raise InputError(f"{path} seems inverted: --fix needs a folder as --out for its copy")
+    name = blake2b(str(path).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()
+    copy = plan.out_path / "masks" / f"{name}.png"
+    write_png_atomic(copy, ~mask)
+    notes.append(f"{path}: turned round as {copy}")
+    regions = _find_regions(record, ~mask)
+    return replace(record, mask_path=copy, regions=regions, mask_threshold=127)
+
+
+def _find_regions(record: Record, mask: NDArray[np.bool_]) -> tuple[Region, ...]:
+    return tuple(Region(box, record.defect_type) for box in boxes_from_mask(mask))
 
 
 def seems_inverted(mask: NDArray[np.bool_]) -> bool:

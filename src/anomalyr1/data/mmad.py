@@ -398,7 +398,7 @@ def _find_missing(records: list[Record]) -> list[Path]:
         wanted.update(dict.fromkeys((*record.similar_paths, *record.random_paths)))
         if record.mask_path is not None:
             wanted[record.mask_path] = None
-    return [path for path in wanted if not path.is_file()]
+    return [path for path in wanted if not path.exists()]
 
 
 def _word_missing(path: Path, base: Path, missing: list[Path]) -> str:
