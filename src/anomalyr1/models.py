@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from anomalyr1.engines import Engine
-from anomalyr1.inspector import Inspection, Inspector
+from anomalyr1.inspector import Answered, Inspection, Inspector
 from anomalyr1.types import InputError, Record
 
 DETECTOR_PREFIX = "detector:"
@@ -26,6 +26,10 @@ class RecordInspector(Protocol):
     def inspect_records(
         self, records: Iterable[Record], *, batch_size: int = 8, seed: int = 0
     ) -> Iterator[Inspection]: ...
+
+    def answer_records(
+        self, records: Sequence[Record], *, seed: int = 0, untagged: bool = False
+    ) -> list[Answered]: ...
 
 
 def name_detector(model: str) -> str | None:

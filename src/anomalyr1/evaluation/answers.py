@@ -263,7 +263,7 @@ def build_answer_line(answer: Answer) -> str:
         "gpt_answer": answer.given,
         "question_id": answer.question_id,
         "label": answer.label,
-        **answer.details,
+        **{name: answer.details[name] for name in DETAIL_FIELDS if name in answer.details},
     }
     return json.dumps(fields, ensure_ascii=True, allow_nan=False)
 
