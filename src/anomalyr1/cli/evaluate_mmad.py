@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,6 +13,7 @@ from rich.text import Text
 
 from anomalyr1.cli.console import err, follow, make_printable, out, wait_for_model
 from anomalyr1.cli.inspect import check_choice
+from anomalyr1.types import InputError
 
 if TYPE_CHECKING:
     from anomalyr1.evaluation.answers import Answer
@@ -54,6 +56,17 @@ def mmad(
     ] = False,
     fix: Annotated[bool, typer.Option(help="Mend MMAD's known faults; see data import.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions put at once.")] = 8,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="openai: requests under way at once.")
+    ] = 8,
+    timeout: Annotated[float, typer.Option(min=0.1, help="openai: seconds for one request.")] = 120,
+    retries: Annotated[
+        int, typer.Option(min=0, help="openai: further tries after a 429 or 5xx.")
+    ] = 5,
+    prices: Annotated[
+        str | None,
+        typer.Option(help="openai: IN,OUT for a million tokens read, written; prints the cost."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and of chance.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
 ) -> None:
@@ -65,6 +78,7 @@ def mmad(
     Example: anomalyr1 evaluate mmad --data MMAD --model nano --shots 1 --out results
     """
     from anomalyr1.data.mmad import load_mmad
+    from anomalyr1.engines.openai_engine import OpenAISettings
     from anomalyr1.inspector import WORKING_SIDE
     from anomalyr1.models import build_inspector
     from anomalyr1.prompts import CHOICE_TEMPLATE_ID
@@ -73,6 +87,7 @@ def mmad(
     check_choice("--template", template, ("similar", "random"))
     if model.startswith("openai:") and hint == "auto":
         hint = "none"
+    asking = OpenAISettings(concurrency, timeout, retries, prices=read_prices(prices))
     loaded = load_mmad(data, allow_missing=allow_missing, fix=fix)
     for note in (*loaded.faults, *loaded.mended):
         err.print(Text(f"note: {make_printable(note)}"))
@@ -109,11 +124,13 @@ def mmad(
         "manifest": None if manifest is None else str(manifest),
     }
     with wait_for_model(model):
-        inspector = build_inspector(model, hint=hint, masks="none", device=device, records=records)
+        inspector = build_inspector(
+            model, hint=hint, masks="none", device=device, records=records, asking=asking
+        )
     found = answer_into(out_dir, inspector, records, settings, batch_size=batch_size, seed=seed)
     answers = list(follow(found, "answering", len(records)))
     settings["missing_files"] = len(loaded.missing)
-    write_both(out_dir, answers, settings, seed, ("mmad", "strict"))
+    write_both(out_dir, answers, settings, seed, ("mmad", "strict"), prices=asking.prices)
 
 
 def score(
@@ -159,8 +176,10 @@ def write_both(
     seed: int,
     protocols: Sequence[str],
     notes: Sequence[str] = (),
+    prices: tuple[float, float] | None = None,
 ) -> None:
     """Compute, write and print the tables; one protocol alone is always scores.csv."""
+    from anomalyr1.engines.openai_engine import compute_cost
     from anomalyr1.evaluation.answers import find_faults
     from anomalyr1.evaluation.mmad_scores import compute_table
     from anomalyr1.evaluation.score_files import write_scores
@@ -170,12 +189,16 @@ def write_both(
         err.print(Text(f"note: {make_printable(fault)}"))
     said = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
     out.print(Text(make_printable(said)))
-    tokens = [
+    read, written = (
         sum(int(one.details.get(name) or 0) for one in answers)
         for name in ("num_prompt_tokens", "num_tokens")
-    ]
-    if any(tokens):
-        out.print(f"tokens: {tokens[0]} read, {tokens[1]} written")
+    )
+    if read or written:
+        cost = "" if prices is None else f"; cost {compute_cost(read, written, prices):.4f}"
+        out.print(f"tokens: {read} read, {written} written{cost}")
+    for status, count in Counter(one.details.get("status") for one in answers).items():
+        if status in ("error", "refused", "truncated", "malformed", "no_answer"):
+            err.print(f"{count} answers are {status}", highlight=False)
     for name in protocols:
         table = compute_table(answers, "strict" if name == "strict" else "mmad", seed=seed)
         out.print(build_score_table(table))
@@ -183,6 +206,17 @@ def write_both(
             stem = STEMS[name] if len(protocols) > 1 else "scores"
             path = write_scores(out_dir, table, settings=settings, faults=faults, stem=stem)
             err.print(f"{name}: {path}", highlight=False, soft_wrap=True)
+
+
+def read_prices(text: str | None) -> tuple[float, float] | None:
+    """Two prices from a text such as "2.5,10". Raises InputError for anything else."""
+    if text is None:
+        return None
+    try:
+        read, written = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--prices is {text!r}; give two numbers, for example 2.5,10") from error
+    return read, written
 
 
 def build_score_table(table: ScoreTable) -> Table:
