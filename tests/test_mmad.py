@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from builders import make_picture
+from PIL import Image
 
+from anomalyr1.data.importing import ImportPlan, import_records
 from anomalyr1.data.mmad import (
     SUBTASKS,
     choose_references,
@@ -282,3 +284,32 @@ def test_real_question_files_survive_records_without_loss(tmp_path: Path, name: 
         assert isinstance(text, str)
         for letter, option in record.question.options.items():
             assert f"{letter}: {option}" in text
+
+
+def write_masked(folder: Path, size_wh: tuple[int, int] = (64, 48)) -> Path:
+    masks = {"mask_path": "ground_truth/bad/000.png"}
+    write_mmad(folder, {CRACK: make_entry(CRACK, ask(), ask("Which defect?"), **masks)})
+    mask = Image.new("L", size_wh)
+    mask.paste(2, (4, 5, 14, 13))
+    mask.save(folder / "VisA/candle/ground_truth/bad/000.png")
+    return folder
+
+
+def test_an_import_gives_each_question_the_boxes_of_its_mask(tmp_path: Path) -> None:
+    folder = write_masked(tmp_path / "MMAD")
+    done = import_records(ImportPlan("mmad", folder, tmp_path / "out"))
+    records = load_records(done.records_file)
+    assert len(records) == done.num_records == 2
+    assert {record.regions[0].box_xyxy for record in records} == {(4.0, 5.0, 14.0, 13.0)}
+    assert any("2 questions (39672)" in note for note in done.notes)
+
+
+def test_an_import_refuses_masks_of_another_size_and_damaged_pictures(tmp_path: Path) -> None:
+    folder = write_masked(tmp_path / "MMAD", (32, 24))
+    template = folder / "VisA/candle/train/good/001.png"
+    template.write_bytes(template.read_bytes()[:-20])
+    with pytest.raises(InputError) as caught:
+        import_records(ImportPlan("mmad", folder, tmp_path / "out"))
+    assert "mask 000.png is 32x24, image 000.JPG is 64x48" in str(caught.value)
+    assert "001.png: damaged or cut off" in str(caught.value)
+    assert not (tmp_path / "out").exists()

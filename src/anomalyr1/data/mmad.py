@@ -18,38 +18,36 @@ IAD-R1's question files (DTD, MPDD, SDD) have the same shape, one question a pic
 
 from __future__ import annotations
 
-import filecmp
 import json
-import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from anomalyr1.data.mmad_faults import (
+    drop_repeats,
+    drop_wrong_answers,
+    find_contradictions,
+    mend_misplaced,
+)
+from anomalyr1.data.mmad_names import RAW_TYPES, SUBTASKS, name_picture, name_subtask
 from anomalyr1.types import InputError, Label, Question, Record
+
+__all__ = [
+    "RAW_TYPES",
+    "SUBTASKS",
+    "Mmad",
+    "TemplateKind",
+    "choose_references",
+    "load_mmad",
+    "name_picture",
+    "name_subtask",
+]
 
 QUESTIONS_FILE = "mmad.json"
 KNOWLEDGE_FILE = "domain_knowledge.json"
-SUBTASKS = (
-    "Anomaly Detection",
-    "Defect Classification",
-    "Defect Localization",
-    "Defect Description",
-    "Defect Analysis",
-    "Object Classification",
-    "Object Analysis",
-)
-"""MMAD's seven subtasks, in the order of the published tables."""
-
-RAW_TYPES = {"Object Structure": "Object Analysis", "Object Details": "Object Analysis"}
-"""Question types that the published tables count as another one."""
-
 PUBLISHED_COUNTS = {"questions": 39_672, "pictures": 8_366, "products": 38}
-
-MISPLACED = frozenset(f"DS-MVTec/pill/image/good/{number:03}.png" for number in range(22))
-"""Pictures of metal nuts among the pills (github.com/jam-cc/MMAD/issues/15): their questions speak
-of metal nuts, their templates and folder of pills."""
 
 KNOWLEDGE_NAMES = {"DS-MVTec": "MVTec"}
 TemplateKind = Literal["similar", "random"]
@@ -69,24 +67,6 @@ class Mmad:
     missing: tuple[Path, ...] = ()
     faults: tuple[str, ...] = ()
     mended: tuple[str, ...] = ()
-
-
-def name_subtask(question_type: str) -> str:
-    """The subtask that a raw question type counts as; itself where it is none of MMAD's.
-
-    >>> name_subtask("Object Details")
-    'Object Analysis'
-    """
-    return RAW_TYPES.get(question_type, question_type)
-
-
-def name_picture(record: Record) -> str:
-    """The key of a record's picture in the question file: its id without the question's number.
-
-    >>> name_picture(Record("VisA/candle/test/bad/000.JPG#2", Path("000.JPG")))
-    'VisA/candle/test/bad/000.JPG'
-    """
-    return record.record_id.rpartition("#")[0] or record.record_id
 
 
 def choose_references(record: Record, shots: int, template: TemplateKind) -> Record:
@@ -133,13 +113,14 @@ def load_mmad(
     records: list[Record] = []
     for key, entry in entries.items():
         found = _read_entry(key, entry, base, knowledge, problems)
-        found = _drop_repeats(key, found, fix, faults, mended)
-        records.extend(_drop_wrong_answers(found, fix, problems, mended))
-        faults.extend(_find_contradictions(found))
+        found = drop_repeats(key, found, fix, faults, mended)
+        records.extend(drop_wrong_answers(found, fix, problems, mended))
+        faults.extend(find_contradictions(found))
     if problems:
         shown = problems[:20] + ([f"... and {len(problems) - 20} more"] if problems[20:] else [])
         raise InputError("\n".join([f"{path}: {len(problems)} problems:", *shown]))
-    records = _mend_misplaced(records, base, knowledge, fix, faults, mended)
+    nut_knowledge = _look_up_knowledge(knowledge, "DS-MVTec", "metal_nut")
+    records = mend_misplaced(records, nut_knowledge, fix, faults, mended)
     missing = _find_missing(records)
     if missing and not allow_missing:
         raise InputError(_word_missing(path, base, missing))
@@ -280,117 +261,6 @@ def _read_question(record_id: str, item: object, problems: list[str]) -> Questio
     return None
 
 
-def _drop_wrong_answers(
-    records: list[Record], fix: bool, problems: list[str], mended: list[str]
-) -> list[Record]:
-    kept = []
-    for record in records:
-        question = record.question
-        assert question is not None
-        if question.answer in question.options:
-            kept.append(record)
-            continue
-        said = f"{record.record_id}: answer {question.answer!r} is not among " + ", ".join(
-            question.options
-        )
-        if fix:
-            mended.append(f"{said}: left out")
-        else:
-            problems.append(f"{said}; --fix leaves such questions out")
-    return kept
-
-
-def _drop_repeats(
-    key: str, records: list[Record], fix: bool, faults: list[str], mended: list[str]
-) -> list[Record]:
-    """A question asked twice of one picture is told: the published scorer counts it twice."""
-    seen: dict[str, Record] = {}
-    kept = []
-    for record in records:
-        question = record.question
-        assert question is not None
-        asked = json.dumps([question.text, question.options, question.question_type])
-        first = seen.setdefault(asked, record)
-        if first is record:
-            kept.append(record)
-            continue
-        same = first.question is not None and first.question.answer == question.answer
-        other = "" if same else " with another answer"
-        said = f"{record.record_id}: repeats the question #{first.record_id.split('#')[-1]}{other}"
-        (mended if fix else faults).append(f"{said}: left out" if fix else said)
-        if not fix:
-            kept.append(record)
-    return kept
-
-
-def _find_contradictions(records: list[Record]) -> list[str]:
-    """Yes/no answers about a defect that contradict the folder, which is the truth."""
-    faults = []
-    for record in records:
-        question = record.question
-        if question is None or name_subtask(question.question_type) != SUBTASKS[0]:
-            continue
-        said = question.options.get(question.answer or "", "").strip(" .").lower()
-        if said in ("yes", "no") and (said == "yes") != (record.label == "anomalous"):
-            folder = record.image_path.parent.name
-            faults.append(f"{record.record_id}: the answer is {said}, the folder {folder}")
-    return faults
-
-
-def _mend_misplaced(
-    records: list[Record],
-    base: Path,
-    knowledge: Mapping[str, Any],
-    fix: bool,
-    faults: list[str],
-    mended: list[str],
-) -> list[Record]:
-    """Metal nuts among the pills: those of the known names whose picture is the metal nut of the
-    same number, or whose questions or right answers speak of nuts.
-
-    In a corrected copy neither is so, and nothing is done.
-    """
-    nuts = {name_picture(record) for record in records if _is_misplaced(record)}
-    if not nuts:
-        return records
-    said = f"{len(nuts)} pictures in DS-MVTec/pill/image/good are metal nuts, first {min(nuts)}"
-    if not fix:
-        faults.append(f"{said}; --fix files them as metal_nut, with templates of metal nuts")
-        return records
-    mended.append(f"{said}: filed as metal_nut")
-    twins = {name_picture(record): record for record in records}
-    any_nut = next(
-        (record for key, record in twins.items() if key.startswith("DS-MVTec/metal_nut/")), None
-    )
-    text = _look_up_knowledge(knowledge, "DS-MVTec", "metal_nut")
-    result = []
-    for record in records:
-        key = name_picture(record)
-        if key in nuts:
-            twin = twins.get(key.replace("/pill/", "/metal_nut/"), any_nut)
-            record = replace(
-                record,
-                category="metal_nut",
-                knowledge=text,
-                similar_paths=twin.similar_paths if twin else (),
-                random_paths=twin.random_paths if twin else (),
-            )
-        result.append(record)
-    return result
-
-
-def _is_misplaced(record: Record) -> bool:
-    question = record.question
-    if name_picture(record) not in MISPLACED or question is None:
-        return False
-    said = f"{question.text} {question.options.get(question.answer or '', '')}".lower()
-    if re.search(r"\bnuts?\b", said):
-        return True
-    path = record.image_path
-    twin = path.parents[3] / "metal_nut" / "image" / "good" / path.name
-    return path.is_file() and twin.is_file() and filecmp.cmp(path, twin, shallow=False)
-
-
 def _find_missing(records: list[Record]) -> list[Path]:
     wanted: dict[Path, None] = {}
     for record in records:
@@ -398,7 +268,7 @@ def _find_missing(records: list[Record]) -> list[Path]:
         wanted.update(dict.fromkeys((*record.similar_paths, *record.random_paths)))
         if record.mask_path is not None:
             wanted[record.mask_path] = None
-    return [path for path in wanted if not path.is_file()]
+    return [path for path in wanted if not path.exists()]
 
 
 def _word_missing(path: Path, base: Path, missing: list[Path]) -> str:
