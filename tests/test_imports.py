@@ -33,6 +33,7 @@ LEVELS = (
     ("inspector", "training"),
     ("detector_alone",),
     ("run_folder", "models"),
+    ("questioning",),
     ("cli",),
     ("__init__", "__main__"),
 )

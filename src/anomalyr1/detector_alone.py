@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomalyr1.data.mmad import SUBTASKS, name_subtask
 from anomalyr1.detectors import Detector
 from anomalyr1.geometry import boxes_from_mask
 from anomalyr1.images import limit_size, load_image
-from anomalyr1.inspector import WORKING_SIDE, Inspection, measure_confidence
-from anomalyr1.types import Defect, Finding, InputError, Record
+from anomalyr1.inspector import WORKING_SIDE, Answered, Inspection, measure_confidence
+from anomalyr1.types import Completion, Defect, Finding, InputError, Record, Response
 
 DECISION_LINE = 0.5
 LEAST_AREA = 0.0002
@@ -45,6 +46,30 @@ class DetectorAlone:
                         error=str(error),
                     )
                 )
+
+    def answer_records(
+        self, records: Sequence[Record], *, seed: int = 0, untagged: bool = False
+    ) -> list[Answered]:
+        """Answers yes/no questions about a defect by the score; all others stay unanswered."""
+        return [self._answer(record) for record in records]
+
+    def _answer(self, record: Record) -> Answered:
+        start = time.perf_counter()
+        letters = find_yes_no(record)
+        if letters is None:
+            response = Response("no_answer", problem="a detector answers yes/no questions only")
+            return Answered(record, response, template_id="detector")
+        try:
+            picture = limit_size(load_image(record.image_path), WORKING_SIDE)
+            references = [
+                limit_size(load_image(path), WORKING_SIDE) for path in record.reference_paths
+            ]
+            score = self._detector.detect(picture, references).score
+        except InputError as error:
+            return Answered(record, Response("no_answer"), template_id="detector", error=str(error))
+        response = Response("ok", choice=letters[score >= DECISION_LINE])
+        said = Completion(record.record_id, f"score {score:.6f}", p_anomalous=score)
+        return Answered(record, response, said, "detector", time.perf_counter() - start)
 
     def _inspect(self, record: Record) -> Inspection:
         start = time.perf_counter()
@@ -79,6 +104,17 @@ class DetectorAlone:
         )
         masks = tuple(mask for _, mask in regions)
         return Inspection(finding, picture, masks, anomaly.anomaly_map)
+
+
+def find_yes_no(record: Record) -> dict[bool, str] | None:
+    """The letters of yes (True) and no of a question whether there is a defect; None for others."""
+    question = record.question
+    if question is None or name_subtask(question.question_type) != SUBTASKS[0]:
+        return None
+    said = {text.strip(" .!").lower(): letter for letter, text in question.options.items()}
+    if set(said) != {"yes", "no"}:
+        return None
+    return {True: said["yes"], False: said["no"]}
 
 
 def find_regions(

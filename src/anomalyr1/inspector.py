@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -20,8 +20,8 @@ from anomalyr1.geometry import to_original
 from anomalyr1.hints import describe_hint, draw_hint
 from anomalyr1.images import limit_size, load_image
 from anomalyr1.masks import Masker, build_masker
-from anomalyr1.parsing import parse_inspection
-from anomalyr1.prompts import build_inspection_prompt
+from anomalyr1.parsing import parse_choice, parse_inspection
+from anomalyr1.prompts import build_choice_prompt, build_inspection_prompt
 from anomalyr1.types import (
     Anomaly,
     Box,
@@ -36,6 +36,9 @@ from anomalyr1.types import (
 
 WORKING_SIDE = 1280
 """Pictures are shown to models at most this many pixels a side; results are in original pixels."""
+
+PromptBuilder = Callable[..., Prompt]
+"""`build_inspection_prompt` or `build_choice_prompt`."""
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[Any]
 
@@ -53,6 +56,18 @@ class Inspection:
     picture: Image.Image | None = field(default=None, compare=False)
     masks: tuple[NDArray[np.bool_], ...] = field(default=(), compare=False)
     anomaly_map: NDArray[np.float32] | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What was said to a record's question; `error` where the question could not be put."""
+
+    record: Record
+    response: Response
+    completion: Completion | None = None
+    template_id: str = ""
+    seconds: float = 0.0
+    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +90,7 @@ class Inspector:
         self._detector = detector
         self._masker = masker
         self._references: dict[tuple[Path, ...], tuple[Image.Image, ...]] = {}
+        self._last_detected: tuple[object, Anomaly] | None = None
 
     @classmethod
     def load(
@@ -139,11 +155,51 @@ class Inspector:
             for place in range(len(batch)):
                 yield results[place]
 
-    def _prepare_record(self, record: Record) -> _Prepared:
+    def answer_records(
+        self, records: Sequence[Record], *, seed: int = 0, untagged: bool = False
+    ) -> list[Answered]:
+        """Answers to the records' multiple-choice questions, all put to the model at once.
+
+        `untagged` as in `parse_choice`. A question that cannot be put, or that the model fails at,
+        has an error; the others are answered. `seconds` is each one's share.
+        """
+        start = time.perf_counter()
+        results: dict[int, Answered] = {}
+        prepared: dict[int, _Prepared] = {}
+        for place, record in enumerate(records):
+            try:
+                prepared[place] = self._prepare_record(record, build_choice_prompt)
+            except InputError as error:
+                results[place] = _fail_question(record, str(error))
+        completions = self._generate_or_fail(list(prepared.values()), seed)
+        for (place, one), said in zip(prepared.items(), completions, strict=True):
+            results[place] = _read_answer(one, said, untagged)
+        share = (time.perf_counter() - start) / max(1, len(records))
+        return [replace(results[place], seconds=share) for place in range(len(records))]
+
+    def _generate_or_fail(
+        self, prepared: list[_Prepared], seed: int
+    ) -> list[Completion | InputError]:
+        if not prepared:
+            return []
+        try:
+            return list(
+                self._engine.generate(
+                    [one.prompt for one in prepared], [one.shown for one in prepared], seed=seed
+                )
+            )
+        except InputError as error:
+            if len(prepared) == 1:
+                return [error]
+            return [said for one in prepared for said in self._generate_or_fail([one], seed)]
+
+    def _prepare_record(
+        self, record: Record, build: PromptBuilder = build_inspection_prompt
+    ) -> _Prepared:
         start = time.perf_counter()
         picture = load_image(record.image_path)
         references = self._load_references(record.reference_paths)
-        return self._prepare(record, picture, references, start)
+        return self._prepare(record, picture, references, start, build)
 
     def _load_references(self, paths: tuple[Path, ...]) -> tuple[Image.Image, ...]:
         """References of the last few products stay in memory."""
@@ -161,20 +217,32 @@ class Inspector:
         picture: Image.Image,
         references: Sequence[Image.Image],
         start: float,
+        build: PromptBuilder = build_inspection_prompt,
     ) -> _Prepared:
         small = limit_size(picture, WORKING_SIDE)
         references = [limit_size(reference, WORKING_SIDE) for reference in references]
-        anomaly = None if self._detector is None else self._detector.detect(small, references)
+        anomaly = self._detect(record, small, references)
         shown = [*references[: self._engine.settings.max_references], small]
         hint = None
         if anomaly is not None:
             shown_wh = self._engine.shown_size(small.size)
             hint = describe_hint(anomaly, small.size, shown_wh, self._engine.frame)
-        prompt = build_inspection_prompt(record, num_references=len(shown) - 1, hint=hint)
+        prompt = build(record, num_references=len(shown) - 1, hint=hint)
         if anomaly is not None:
             shown.append(draw_hint(anomaly.anomaly_map, small.size))
         seconds = time.perf_counter() - start
         return _Prepared(record, picture, anomaly, prompt, tuple(shown), seconds)
+
+    def _detect(
+        self, record: Record, small: Image.Image, references: Sequence[Image.Image]
+    ) -> Anomaly | None:
+        """A record's several questions show one picture: its map is kept until the next one's."""
+        if self._detector is None:
+            return None
+        key = (record.image_path, record.reference_paths) if record.question else None
+        if key is None or self._last_detected is None or self._last_detected[0] != key:
+            self._last_detected = (key, self._detector.detect(small, references))
+        return self._last_detected[1]
 
     def _finish_or_fail(self, prepared: list[_Prepared], seed: int) -> list[Inspection]:
         """A batch whose pictures the model cannot take is tried one by one, to name the culprit."""
@@ -200,6 +268,8 @@ class Inspector:
 
     def _conclude(self, prepared: _Prepared, completion: Completion, share: float) -> Inspection:
         start = time.perf_counter()
+        if completion.finish_reason == "error":
+            return self._failed(prepared.record, InputError(completion.problem))
         place = len(prepared.shown) - 1 - (prepared.anomaly is not None)
         response = parse_inspection(
             completion.text,
@@ -208,6 +278,8 @@ class Inspector:
             frame=self._engine.frame,
             finish_reason=completion.finish_reason,
         )
+        if completion.finish_reason == "refusal":
+            response = Response("refused", problem=completion.problem)
         anomaly_map = None if prepared.anomaly is None else prepared.anomaly.anomaly_map
         boxes = [region.box_xyxy for region in response.regions]
         masks: list[NDArray[np.bool_]] = []
@@ -266,6 +338,25 @@ class Inspector:
                 error=str(error),
             )
         )
+
+
+def _read_answer(prepared: _Prepared, said: Completion | InputError, untagged: bool) -> Answered:
+    record, template_id = prepared.record, prepared.prompt.template_id
+    if isinstance(said, InputError):
+        return replace(_fail_question(record, str(said)), template_id=template_id)
+    if said.finish_reason == "error":
+        failed = _fail_question(record, said.problem)
+        return replace(failed, completion=said, template_id=template_id)
+    if said.finish_reason == "refusal":
+        response = Response("refused", problem=said.problem)
+    else:
+        options = None if record.question is None else record.question.options
+        response = parse_choice(said.text, options, said.finish_reason, untagged=untagged)
+    return Answered(record, response, said, template_id)
+
+
+def _fail_question(record: Record, error: str) -> Answered:
+    return Answered(record, Response("no_answer", problem="not answered"), error=error)
 
 
 def load_detector(hint: str, model: str = "nano") -> Detector | None:

@@ -1,19 +1,25 @@
 """The one door for `--model`: from its text to an engine or an inspector.
 
-nano, a checkpoint folder or a hub id; `detector:patch-memory` or `detector:dinov2:SOURCE`, a
-detector without a language model; `random` and `majority`, for sanity.
+nano, a checkpoint folder or a hub id; `openai:URL#NAME`, a model behind an endpoint;
+`detector:patch-memory` or `detector:dinov2:SOURCE`, a detector without a language model; `random`
+and `majority`, for sanity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from anomalyr1.engines import Engine
-from anomalyr1.inspector import Inspection, Inspector
+from anomalyr1.inspector import Answered, Inspection, Inspector, load_detector
+from anomalyr1.masks import build_masker
 from anomalyr1.types import InputError, Record
 
+if TYPE_CHECKING:
+    from anomalyr1.engines.openai_engine import OpenAISettings
+
 DETECTOR_PREFIX = "detector:"
+OPENAI_PREFIX = "openai:"
 BASELINES = ("random", "majority")
 
 
@@ -26,6 +32,10 @@ class RecordInspector(Protocol):
     def inspect_records(
         self, records: Iterable[Record], *, batch_size: int = 8, seed: int = 0
     ) -> Iterator[Inspection]: ...
+
+    def answer_records(
+        self, records: Sequence[Record], *, seed: int = 0, untagged: bool = False
+    ) -> list[Answered]: ...
 
 
 def name_detector(model: str) -> str | None:
@@ -47,8 +57,15 @@ def name_detector(model: str) -> str | None:
     )
 
 
-def build_engine(model: str, *, device: str = "auto", records: Sequence[Record] = ()) -> Engine:
-    """The engine of a `--model`. `records` are what "majority" counts; others ignore them.
+def build_engine(
+    model: str,
+    *,
+    device: str = "auto",
+    records: Sequence[Record] = (),
+    asking: OpenAISettings | None = None,
+) -> Engine:
+    """The engine of a `--model`. `records` are what "majority" counts, `asking` is how an endpoint
+    is asked; others ignore them.
 
     Raises InputError for a model that cannot be used, and for a detector, which is no engine: see
     `name_detector`.
@@ -59,6 +76,10 @@ def build_engine(model: str, *, device: str = "auto", records: Sequence[Record] 
         from anomalyr1.engines.baselines import BaselineEngine
 
         return BaselineEngine("random" if model == "random" else "majority", records)
+    if model.startswith(OPENAI_PREFIX):
+        from anomalyr1.engines.openai_engine import OpenAIEngine, split_name
+
+        return OpenAIEngine(*split_name(model), settings=asking)
     from anomalyr1.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine.load(model, device=device)
@@ -72,16 +93,20 @@ def build_inspector(
     sam2_model: str | None = None,
     device: str = "auto",
     records: Sequence[Record] = (),
+    asking: OpenAISettings | None = None,
 ) -> RecordInspector:
     """The inspector of a `--model`; a detector alone and the baselines take no hint."""
     detector_hint = name_detector(model)
     if detector_hint is not None:
         from anomalyr1.detector_alone import DetectorAlone
-        from anomalyr1.inspector import load_detector
 
         detector = load_detector(detector_hint)
         assert detector is not None
         return DetectorAlone(detector, model)
     if model in BASELINES:
         return Inspector(build_engine(model, records=records))
+    if model.startswith(OPENAI_PREFIX):
+        engine = build_engine(model, asking=asking)
+        masker = build_masker(masks, sam2_model=sam2_model) if masks != "none" else None
+        return Inspector(engine, detector=load_detector(hint), masker=masker)
     return Inspector.load(model, hint=hint, masks=masks, sam2_model=sam2_model, device=device)

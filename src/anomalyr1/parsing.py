@@ -82,21 +82,30 @@ def parse_inspection(
 
 
 def parse_choice(
-    text: str, options: Mapping[str, str] | None = None, finish_reason: str = "stop"
+    text: str,
+    options: Mapping[str, str] | None = None,
+    finish_reason: str = "stop",
+    *,
+    untagged: bool = False,
 ) -> Response:
     """Read the option letter of a multiple-choice answer; letters default to A to E.
 
     The answer must be one letter, bare or dressed ("(B)", "Option B.", "B) scratch"), or the
     text of one option. A letter inside a sentence is not an answer, because "Based on the image"
-    would then read as option B.
+    would then read as option B. With `untagged`, what follows the reasoning is the answer where
+    there are no answer tags: models that were not trained on them leave them out.
 
     >>> parse_choice("<answer>B</answer>").choice
     'B'
     >>> parse_choice("I think it is B").status
     'no_answer'
+    >>> parse_choice("(B) scratch", untagged=True).choice
+    'B'
     """
     reasoning = _read_reasoning(text)
     blocks = _split_answers(text, finish_reason)
+    if untagged and isinstance(blocks, Response) and blocks.status == "no_answer":
+        blocks = [(text.find("</think>") + len("</think>") if "</think>" in text else 0, len(text))]
     if isinstance(blocks, Response):
         return replace(blocks, reasoning=reasoning)
     known = dict.fromkeys(DEFAULT_LETTERS, "") if options is None else options

@@ -31,6 +31,37 @@ PICTURE_FOLDERS = ("masks", "overlays", "maps")
 """Where a run folder keeps what was drawn for its findings."""
 
 
+def claim_folder(folder: Path, settings: Mapping[str, object], data_file: str) -> None:
+    """Make a run's folder and write config.json and environment.json into it.
+
+    Raises InputError where it cannot be written, and where it holds a run with other settings or a
+    `data_file` whose settings nobody knows.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"cannot make the output folder {folder}: {error}") from error
+    path = folder / CONFIG_FILE
+    config = (json.dumps(dict(settings), indent=2, sort_keys=True) + "\n").encode("ascii")
+    environment = json.dumps(describe_environment(), indent=2) + "\n"
+    try:
+        # Data whose settings nobody knows must not be mixed with new ones.
+        known = path.is_file()
+        is_other = path.read_bytes() != config if known else (folder / data_file).is_file()
+        if is_other:
+            raise InputError(
+                f"{folder} holds a run with other settings ({path.name} differs): "
+                "choose another --out, or remove the folder"
+            )
+        write_bytes_atomic(path, config)
+        write_bytes_atomic(folder / "environment.json", environment.encode("ascii"))
+    except OSError as error:
+        raise InputError(
+            f"cannot write to the output folder {folder}: {error}; "
+            "choose a folder you may write to, on a disk with space"
+        ) from error
+
+
 class RunFolder:
     """Use as a context manager. Findings of an earlier run with the same settings are kept."""
 
@@ -40,11 +71,7 @@ class RunFolder:
         self._writer = FindingsWriter(folder / FINDINGS_FILE)
 
     def __enter__(self) -> RunFolder:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"cannot make the output folder {self.folder}: {error}") from error
-        self._check_settings()
+        claim_folder(self.folder, self._settings, FINDINGS_FILE)
         self._writer.__enter__()
         return self
 
@@ -55,29 +82,6 @@ class RunFolder:
         trace: TracebackType | None,
     ) -> None:
         self._writer.__exit__(kind, error, trace)
-
-    def _check_settings(self) -> None:
-        path = self.folder / CONFIG_FILE
-        config = (json.dumps(self._settings, indent=2, sort_keys=True) + "\n").encode("ascii")
-        environment = json.dumps(describe_environment(), indent=2) + "\n"
-        try:
-            if path.is_file():
-                is_other = path.read_bytes() != config
-            else:
-                # Findings whose settings nobody knows must not be mixed with new ones.
-                is_other = (self.folder / FINDINGS_FILE).is_file()
-            if is_other:
-                raise InputError(
-                    f"{self.folder} holds a run with other settings ({path.name} differs): "
-                    "choose another --out, or remove the folder"
-                )
-            write_bytes_atomic(path, config)
-            write_bytes_atomic(self.folder / "environment.json", environment.encode("ascii"))
-        except OSError as error:
-            raise InputError(
-                f"cannot write to the output folder {self.folder}: {error}; "
-                "choose a folder you may write to, on a disk with space"
-            ) from error
 
     def finished(self) -> dict[str, Finding]:
         """Findings already there without an error, by record id; failed ones are tried again."""

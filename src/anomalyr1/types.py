@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Label = Literal["normal", "anomalous"]
-Status = Literal["ok", "no_answer", "malformed", "truncated"]
+Status = Literal["ok", "no_answer", "malformed", "truncated", "refused"]
 BoxFrame = Literal["absolute", "relative_1000"]
 """How a model family writes boxes: pixels of the resized picture it was shown (Qwen2.5-VL), or
 thousandths of each side (Qwen3-VL)."""
@@ -116,17 +116,20 @@ class Prompt:
 class Completion:
     """What a model wrote. `p_anomalous` is P(anomalous) / (P(anomalous) + P(normal)) of the verdict
     asked for at once, without reasoning; None where no verdict was asked for. `image_sizes_wh` are
-    the sizes, in pixels, of the pictures as the model saw them, in prompt order."""
+    the sizes, in pixels, of the pictures as the model saw them, in prompt order. A model of others
+    may refuse, its text then being the refusal, or fail: `problem` says how."""
 
     record_id: str
     text: str
     num_tokens: int = 0
-    finish_reason: Literal["stop", "length"] = "stop"
+    finish_reason: Literal["stop", "length", "refusal", "error"] = "stop"
     token_logprobs: tuple[float, ...] = ()
     p_anomalous: float | None = None
     image_sizes_wh: tuple[tuple[int, int], ...] = ()
     sample_index: int = 0
     seed: int | None = None
+    num_prompt_tokens: int = 0
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)

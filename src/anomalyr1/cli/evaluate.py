@@ -10,6 +10,8 @@ import typer
 from rich.table import Table
 
 from anomalyr1.cli.console import err, follow, out, wait_for_model
+from anomalyr1.cli.evaluate_compare import compare
+from anomalyr1.cli.evaluate_mmad import mmad, score
 from anomalyr1.cli.inspect import check_choice, run_inspection
 from anomalyr1.types import InputError, Metric, Record
 
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
     from anomalyr1.models import RecordInspector
 
 app = typer.Typer(help="Measure a model on records.", no_args_is_help=True)
+app.command("mmad")(mmad)
+app.command("score")(score)
+app.command("compare")(compare)
 
 
 @app.command("records")

@@ -44,7 +44,10 @@ def inspect(
     ] = "",
     category: Annotated[str, typer.Option(help="Name of the part.")] = "",
     model: Annotated[
-        str, typer.Option("--model", "-m", help='"nano", a checkpoint folder or a hub id.')
+        str,
+        typer.Option(
+            "--model", "-m", help='"nano", a checkpoint folder, a hub id or openai:URL#NAME.'
+        ),
     ] = "nano",
     hint: Annotated[
         str, typer.Option(help="auto: show the model an anomaly map; none; dinov2:ID.")
@@ -70,8 +73,8 @@ def inspect(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Inspect pictures: a verdict, a score, the reasoning, boxes and masks for each."""
-    from anomalyr1.inspector import Inspector
     from anomalyr1.masks import MASKER_NAMES
+    from anomalyr1.models import build_inspector
 
     check_choice("--masks", masks, MASKER_NAMES)
     pictures = find_pictures(paths, out_dir)
@@ -93,7 +96,7 @@ def inspect(
         "seed": seed,
     }
     with wait_for_model(model):
-        inspector = Inspector.load(
+        inspector = build_inspector(
             model, hint=hint, masks=masks, sam2_model=sam2_model, device=device
         )
     results = run_inspection(inspector, records, out_dir, settings, batch_size, seed)

@@ -1,0 +1,242 @@
+"""anomalyr1 evaluate mmad and score: questions answered, and answers scored, as MMAD has it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from anomalyr1.cli.console import err, follow, make_printable, out, wait_for_model
+from anomalyr1.cli.inspect import check_choice
+from anomalyr1.types import InputError
+
+if TYPE_CHECKING:
+    from anomalyr1.evaluation.answers import Answer
+    from anomalyr1.evaluation.mmad_scores import Table as ScoreTable
+
+STEMS = {"mmad": "scores", "strict": "scores_strict"}
+
+
+def mmad(
+    data: Annotated[Path, typer.Option(help="MMAD's folder, or a question file of its shape.")],
+    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for answers and scores.")],
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="nano, a folder, a hub id, openai:URL#NAME, detector:patch-memory, random, "
+            "majority.",
+        ),
+    ] = "nano",
+    shots: Annotated[int, typer.Option(min=0, max=1, help="Normal pictures shown: 0 or 1.")] = 1,
+    template: Annotated[str, typer.Option(help="similar or random: which of them.")] = "random",
+    domain_knowledge: Annotated[
+        bool, typer.Option("--domain-knowledge", help="Show MMAD's text on the product.")
+    ] = False,
+    subset: Annotated[
+        list[str] | None,
+        typer.Option(help="A data set, data set/product or subtask; may be given several times."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    hint: Annotated[
+        str, typer.Option(help="As in inspect; auto is none for openai: models.")
+    ] = "auto",
+    manifest: Annotated[
+        Path | None,
+        typer.Option(help="What the model was trained on: manifest.json or records (for overlap)."),
+    ] = None,
+    allow_missing: Annotated[
+        bool, typer.Option(help="Leave out questions whose picture is missing.")
+    ] = False,
+    fix: Annotated[bool, typer.Option(help="Mend MMAD's known faults; see data import.")] = False,
+    batch_size: Annotated[int, typer.Option(min=1, help="Questions put at once.")] = 8,
+    concurrency: Annotated[
+        int, typer.Option(min=1, help="openai: requests under way at once.")
+    ] = 8,
+    timeout: Annotated[float, typer.Option(min=0.1, help="openai: seconds for one request.")] = 120,
+    retries: Annotated[
+        int, typer.Option(min=0, help="openai: further tries after a 429 or 5xx.")
+    ] = 5,
+    prices: Annotated[
+        str | None,
+        typer.Option(help="openai: IN,OUT for a million tokens read, written; prints the cost."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap and of chance.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
+) -> None:
+    """Answer MMAD's questions and score them: answers.jsonl, scores.csv, scores.json.
+
+    One question a prompt, options in the published order, greedy; the product is not named. A run
+    that was stopped or killed goes on when the command is given again.
+
+    Example: anomalyr1 evaluate mmad --data MMAD --model nano --shots 1 --out results
+    """
+    from anomalyr1.data.mmad import load_mmad
+    from anomalyr1.engines.openai_engine import OpenAISettings
+    from anomalyr1.inspector import WORKING_SIDE
+    from anomalyr1.models import build_inspector
+    from anomalyr1.prompts import CHOICE_TEMPLATE_ID
+    from anomalyr1.questioning import answer_into, choose_questions
+
+    check_choice("--template", template, ("similar", "random"))
+    if model.startswith("openai:") and hint == "auto":
+        hint = "none"
+    asking = OpenAISettings(concurrency, timeout, retries, prices=read_prices(prices))
+    loaded = load_mmad(data, allow_missing=allow_missing, fix=fix)
+    for note in (*loaded.faults, *loaded.mended):
+        err.print(Text(f"note: {make_printable(note)}"))
+    if loaded.missing:
+        err.print(f"{len(loaded.missing)} files are missing; their questions are left out")
+    records = choose_questions(
+        loaded,
+        shots=shots,
+        template="similar" if template == "similar" else "random",
+        domain_knowledge=domain_knowledge,
+        subset=subset or (),
+        limit=limit,
+    )
+    settings: dict[str, object] = {
+        "command": "evaluate mmad",
+        "data": str(data),
+        "model": model,
+        "shots": shots,
+        "template": template if shots else None,
+        "domain_knowledge": domain_knowledge,
+        "hint": hint,
+        "subset": sorted(subset or []),
+        "limit": limit,
+        "fix": fix,
+        "batch_size": batch_size,
+        "prompt": CHOICE_TEMPLATE_ID,
+        "questions_per_prompt": 1,
+        "option_order": "as published",
+        "product_named": False,
+        "answers_without_tags": "read",
+        "decoding": "greedy",
+        "image_side_at_most": WORKING_SIDE,
+        "seed": seed,
+        "manifest": None if manifest is None else str(manifest),
+    }
+    with wait_for_model(model):
+        inspector = build_inspector(
+            model, hint=hint, masks="none", device=device, records=records, asking=asking
+        )
+    found = answer_into(out_dir, inspector, records, settings, batch_size=batch_size, seed=seed)
+    answers = list(follow(found, "answering", len(records)))
+    settings["missing_files"] = len(loaded.missing)
+    write_both(out_dir, answers, settings, seed, ("mmad", "strict"), prices=asking.prices)
+
+
+def score(
+    answers_file: Annotated[
+        Path, typer.Argument(metavar="ANSWERS", help="A JSON list, JSON Lines, or a run's folder.")
+    ],
+    protocol: Annotated[
+        str | None, typer.Option(help="mmad or strict; both when left out.")
+    ] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Folder for scores.csv and scores.json.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Check the answers against this question file or folder.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
+) -> None:
+    """Score answers from anywhere, those of MMAD's published runners too.
+
+    With both protocols, scores.csv holds `mmad` and scores_strict.csv `strict`.
+
+    Example: anomalyr1 evaluate score answers_1_shot.json --protocol mmad --out results
+    """
+    from anomalyr1.data.mmad import load_mmad
+    from anomalyr1.evaluation.answers import check_answers, load_answers
+    from anomalyr1.evaluation.mmad_scores import PROTOCOLS
+
+    if protocol is not None:
+        check_choice("--protocol", protocol, PROTOCOLS)
+    answers = load_answers(answers_file)
+    notes = []
+    if data is not None:
+        notes = check_answers(answers, load_mmad(data, allow_missing=True).records)
+    settings = {"command": "evaluate score", "answers": str(answers_file), "seed": seed}
+    chosen = (protocol,) if protocol else PROTOCOLS
+    write_both(out_dir, answers, settings, seed, chosen, notes)
+
+
+def write_both(
+    out_dir: Path | None,
+    answers: Sequence[Answer],
+    settings: Mapping[str, object],
+    seed: int,
+    protocols: Sequence[str],
+    notes: Sequence[str] = (),
+    prices: tuple[float, float] | None = None,
+) -> None:
+    """Compute, write and print the tables; one protocol alone is always scores.csv."""
+    from anomalyr1.engines.openai_engine import compute_cost
+    from anomalyr1.evaluation.answers import find_faults
+    from anomalyr1.evaluation.mmad_scores import compute_table
+    from anomalyr1.evaluation.score_files import write_scores
+
+    faults = [*notes, *find_faults(answers)]
+    for fault in faults:
+        err.print(Text(f"note: {make_printable(fault)}"))
+    said = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    out.print(Text(make_printable(said)))
+    read, written = (
+        sum(int(one.details.get(name) or 0) for one in answers)
+        for name in ("num_prompt_tokens", "num_tokens")
+    )
+    if read or written:
+        cost = "" if prices is None else f"; cost {compute_cost(read, written, prices):.4f}"
+        out.print(f"tokens: {read} read, {written} written{cost}")
+    for status, count in Counter(one.details.get("status") for one in answers).items():
+        if status in ("error", "refused", "truncated", "malformed", "no_answer"):
+            err.print(f"{count} answers are {status}", highlight=False)
+    for name in protocols:
+        table = compute_table(answers, "strict" if name == "strict" else "mmad", seed=seed)
+        out.print(build_score_table(table))
+        if out_dir is not None:
+            stem = STEMS[name] if len(protocols) > 1 else "scores"
+            path = write_scores(out_dir, table, settings=settings, faults=faults, stem=stem)
+            err.print(f"{name}: {path}", highlight=False, soft_wrap=True)
+
+
+def read_prices(text: str | None) -> tuple[float, float] | None:
+    """Two prices from a text such as "2.5,10". Raises InputError for anything else."""
+    if text is None:
+        return None
+    try:
+        read, written = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--prices is {text!r}; give two numbers, for example 2.5,10") from error
+    return read, written
+
+
+def build_score_table(table: ScoreTable) -> Table:
+    """A table for the terminal: columns upright, since a terminal is narrower than MMAD's table."""
+    shown = Table(title=table.protocol, header_style="bold")
+    shown.add_column("")
+    for row in table.rows:
+        shown.add_column(Text(make_printable(row)), justify="right")
+    for column in table.columns:
+        cells = [table.rows[row][column] for row in table.rows]
+        shown.add_row(column, *(_word(cell.value, cell.ci_low, cell.ci_high) for cell in cells))
+    counts = [table.rows[row]["Average"] for row in table.rows]
+    shown.add_row("n", *(str(cell.n) for cell in counts), end_section=True)
+    shown.add_row("unread", *(str(cell.num_unread) for cell in counts))
+    if table.protocol == "mmad":
+        shown.add_row("skipped", *(str(cell.num_skipped) for cell in counts))
+    return shown
+
+
+def _word(value: float | None, low: float | None, high: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.2f}" + ("" if low is None else f" ({low:.0f} to {high:.0f})")

@@ -1,0 +1,153 @@
+"""The page of a comparison: one HTML file without network or script, and its numbers as JSON."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from anomalyr1.evaluation.compare import Difference, Key, Run
+from anomalyr1.evaluation.mmad_scores import AVERAGE, Table
+from anomalyr1.evaluation.published import PUBLISHED
+from anomalyr1.evaluation.score_files import DEFINITIONS
+from anomalyr1.images import load_image, write_bytes_atomic
+from anomalyr1.reporting.page import build_page_environment, write_page
+from anomalyr1.types import InputError
+
+QUESTIONS_SHOWN = 24
+"""Questions won, and lost, that a page shows of each run."""
+
+THUMBNAIL_SIDE = 240
+
+
+def write_comparison(
+    out_dir: Path,
+    runs: Sequence[Run],
+    common: Sequence[Key],
+    tables: Mapping[str, Sequence[Table]],
+    differences: Sequence[Difference],
+    *,
+    overlap: str,
+    settings: Sequence[Mapping[str, object]],
+    picture_folders: Sequence[Path] = (),
+) -> Path:
+    """Write compare.html and compare.json; returns the page's path.
+
+    Pictures are looked for below `picture_folders` and embedded small; one that cannot be read is
+    shown as missing. `overlap` is the page's first line.
+    """
+    names = [run.name for run in runs]
+    published = [{**asdict(row), "known": dict(row.cells)} for row in PUBLISHED]
+    shown = list(next(iter(tables.values()))[0].columns)
+    averages = [table.rows[AVERAGE] for group in tables.values() for table in group]
+    empty = {column for column in shown if all(row[column].value is None for row in averages)}
+    page = (
+        build_page_environment()
+        .get_template("compare.html.j2")
+        .render(
+            names=names,
+            overlap=overlap,
+            num_questions=len(common),
+            columns=[column for column in shown if column not in empty],
+            tables=[
+                {
+                    "protocol": protocol,
+                    "definition": DEFINITIONS[protocol],
+                    "rows": [
+                        (name, table.rows[AVERAGE])
+                        for name, table in zip(names, group, strict=True)
+                    ],
+                }
+                for protocol, group in tables.items()
+            ],
+            published=published,
+            differences=[_show_difference(one, runs, picture_folders) for one in differences],
+            settings=_gather_settings(settings),
+        )
+    )
+    document = {
+        "overlap": overlap,
+        "num_questions": len(common),
+        "runs": [
+            {
+                "name": name,
+                "settings": dict(given),
+                "scores": {
+                    protocol: {
+                        row: {column: asdict(cell) for column, cell in cells.items()}
+                        for row, cells in group[place].rows.items()
+                    }
+                    for protocol, group in tables.items()
+                },
+            }
+            for place, (name, given) in enumerate(zip(names, settings, strict=True))
+        ],
+        "differences": [asdict(one) for one in differences],
+        "quoted": published,
+    }
+    path = out_dir / "compare.html"
+    write_page(path, [page])
+    text = json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False)
+    write_bytes_atomic(out_dir / "compare.json", (text + "\n").encode())
+    return path
+
+
+def _gather_settings(settings: Sequence[Mapping[str, object]]) -> list[tuple[str, list[str]]]:
+    names = list(dict.fromkeys(name for given in settings for name in given))
+    return [(name, [str(given.get(name, "")) for given in settings]) for name in names]
+
+
+def _show_difference(
+    one: Difference, runs: Sequence[Run], folders: Sequence[Path]
+) -> dict[str, Any]:
+    pair = [runs[0], next(run for run in runs if run.name == one.name)]
+    return {
+        "name": one.name, "points": one.points, "ci_low": one.ci_low, "ci_high": one.ci_high,
+        "n": one.n, "is_clear": one.is_clear, "num_won": len(one.won), "num_lost": len(one.lost),
+        "won": [_show_question(key, pair, folders) for key in one.won[:QUESTIONS_SHOWN]],
+        "lost": [_show_question(key, pair, folders) for key in one.lost[:QUESTIONS_SHOWN]],
+    }  # fmt: skip
+
+
+def _show_question(key: Key, pair: Sequence[Run], folders: Sequence[Path]) -> dict[str, Any]:
+    answer = pair[0].answers[key]
+    chosen: dict[str, list[str]] = {}
+    unread = []
+    for run in pair:
+        given = run.answers[key]
+        if given.is_read:
+            chosen.setdefault(given.given, []).append(run.name)
+        else:
+            unread.append(run.name)
+    return {
+        "image": answer.image,
+        "subtask": answer.subtask,
+        "question": answer.question,
+        "options": list(answer.options.items()),
+        "right": answer.correct_answer,
+        "chosen": chosen,
+        "unread": unread,
+        "picture": _encode_picture(answer.image, folders),
+    }
+
+
+def _encode_picture(image: str, folders: Sequence[Path]) -> str:
+    """A JPEG data URI, empty where no folder holds the picture. Paths from a file of answers must
+    not reach out of the folder."""
+    for folder in folders:
+        path = (folder / image).resolve()
+        if not path.is_relative_to(folder.resolve()) or not path.is_file():
+            continue
+        try:
+            picture = load_image(path)
+        except InputError:
+            return ""
+        picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
+        buffer = io.BytesIO()
+        picture.save(buffer, format="JPEG", quality=80)
+        return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+    return ""

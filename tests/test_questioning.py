@@ -1,0 +1,248 @@
+"""MMAD's questions asked: every answer written as it comes, kills survived, faults said."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from builders import make_inspector
+from miniature import SOURCES, write_miniature
+from typer.testing import CliRunner
+
+from anomalyr1 import cli
+from anomalyr1.data.mmad import SUBTASKS, load_mmad, name_subtask
+from anomalyr1.data.records import validate_record
+from anomalyr1.evaluation.answers import check_answers, load_answers
+from anomalyr1.inspector import Answered, Inspector
+from anomalyr1.questioning import answer_into, choose_questions
+from anomalyr1.types import Completion, InputError, Prompt, Record
+
+COMPARED = ("answers.jsonl", "scores.csv", "scores.json", "scores_strict.csv")
+
+
+@pytest.fixture(scope="module")
+def miniature(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_miniature(tmp_path_factory.mktemp("mmad"))
+
+
+def evaluate(*arguments: object) -> str:
+    result = CliRunner().invoke(cli.app, ["evaluate", *map(str, arguments)])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def choose(folder: Path, limit: int | None = None) -> list[Record]:
+    return choose_questions(load_mmad(folder), limit=limit)
+
+
+def say(text: str) -> Inspector:
+    return make_inspector(lambda prompt, pictures: text, hint=False)
+
+
+def test_the_miniature_has_all_subtasks_of_all_sources_and_valid_records(miniature: Path) -> None:
+    records = load_mmad(miniature).records
+    asked = {
+        (record.dataset, name_subtask(record.question.question_type))
+        for record in records
+        if record.question
+    }
+    assert {dataset for dataset, _ in asked} == set(SOURCES)
+    assert {kind for _, kind in asked} == set(SUBTASKS)
+    for record in records:
+        validate_record(record)
+
+
+def test_the_miniature_runs_end_to_end_with_nano(miniature: Path, tmp_path: Path) -> None:
+    said = evaluate(
+        "mmad", "--data", miniature, "--model", "nano", "--limit", 14, "--out", tmp_path
+    )
+    assert "model nano" in said and "shots 1" in said and "template random" in said
+    answers = load_answers(tmp_path)
+    assert len(answers) == 14
+    assert all(one.details["template_id"].startswith("choice-") for one in answers)
+    assert all(one.details["num_tokens"] > 0 for one in answers)
+    scores = json.loads((tmp_path / "scores_strict.json").read_text())
+    assert scores["scores"]["Average"]["Average"]["n"] == 14
+    assert scores["settings"]["shots"] == 1
+    assert check_answers(answers, load_mmad(miniature).records) != []
+
+
+@pytest.mark.parametrize("model", ["random", "majority", "detector:patch-memory"])
+def test_baselines_stand_in_the_same_table(model: str, miniature: Path, tmp_path: Path) -> None:
+    evaluate("mmad", "--data", miniature, "--model", model, "--out", tmp_path)
+    rows = json.loads((tmp_path / "scores_strict.json").read_text())["scores"]
+    detection = rows["Average"]["Anomaly Detection"]
+    assert detection["unread"] == 0 and detection["n"] == 16
+    classified = rows["Average"]["Object Classification"]
+    if model == "detector:patch-memory":
+        assert classified["unread"] == classified["n"] and classified["value"] == 0.0
+        assert detection["value"] > 50
+    elif model == "majority":
+        assert classified["unread"] == 0
+        assert detection["value"] == pytest.approx(50.0, abs=30)
+
+
+def test_the_product_is_named_only_by_the_domain_knowledge(miniature: Path) -> None:
+    prompts: list[Prompt] = []
+
+    def script(prompt: Prompt, pictures: object) -> str:
+        prompts.append(prompt)
+        return "<answer>A</answer>"
+
+    mmad = load_mmad(miniature)
+    for knows in (False, True):
+        records = choose_questions(mmad, shots=1, domain_knowledge=knows, limit=1)
+        make_inspector(script, hint=False).answer_records(records)
+    plain, knowing = (
+        json.dumps([part for m in one.messages for part in m.parts]) for one in prompts
+    )
+    assert "Product:" not in plain and "is even" not in plain
+    assert "is even" in knowing
+
+
+def test_shots_and_templates_choose_the_references_of_the_question_file(miniature: Path) -> None:
+    mmad = load_mmad(miniature)
+    assert choose_questions(mmad, shots=0)[0].reference_paths == ()
+    similar = choose_questions(mmad, shots=1, template="similar")[0]
+    random = choose_questions(mmad, shots=1, template="random")[0]
+    assert similar.reference_paths == mmad.records[0].similar_paths[:1]
+    assert random.reference_paths == mmad.records[0].random_paths[:1]
+
+
+def test_a_subset_is_a_data_set_or_a_subtask_and_anything_else_is_refused(miniature: Path) -> None:
+    mmad = load_mmad(miniature)
+    chosen = choose_questions(mmad, subset=["VisA", "Anomaly Detection"])
+    assert {(r.dataset, r.question.question_type) for r in chosen if r.question} == {
+        ("VisA", "Anomaly Detection")
+    }
+    with pytest.raises(InputError, match="--subset 'Visa' matches no question"):
+        choose_questions(mmad, subset=["Visa"])
+
+
+def test_a_batch_that_was_cut_in_two_is_put_to_the_model_as_it_was(
+    miniature: Path, tmp_path: Path
+) -> None:
+    batches: list[int] = []
+    inspector = say("<answer>A</answer>")
+    ask = inspector.answer_records
+    records = choose(miniature, 12)
+
+    def watch(records: Sequence[Record], **options: object) -> list[Answered]:
+        batches.append(len(records))
+        return ask(records)
+
+    inspector.answer_records = watch  # type: ignore[method-assign, assignment]
+    list(answer_into(tmp_path / "whole", inspector, records, {}, batch_size=4))
+    whole = (tmp_path / "whole" / "answers.jsonl").read_bytes()
+    for cut in (0, 1, len(whole) // 2, len(whole) - 1, len(whole)):
+        folder = tmp_path / f"cut{cut}"
+        list(answer_into(folder, inspector, records, {}, batch_size=4))
+        (folder / "answers.jsonl").write_bytes(whole[:cut])
+        batches.clear()
+        list(answer_into(folder, inspector, records, {}, batch_size=4))
+        assert (folder / "answers.jsonl").read_bytes() == whole
+        assert set(batches) <= {4}
+
+
+def test_a_failed_question_is_recorded_and_asked_again_and_ends_in_its_place(
+    miniature: Path, tmp_path: Path
+) -> None:
+    records = choose(miniature, 6)
+    failing = {records[1].record_id}
+
+    def script(prompt: Prompt, pictures: object) -> str | Completion:
+        if prompt.record_id in failing:
+            return Completion(prompt.record_id, "", finish_reason="error", problem="HTTP 500")
+        return "<answer>A</answer>"
+
+    inspector = make_inspector(script, hint=False)
+    first = list(answer_into(tmp_path / "a", inspector, records, {}, batch_size=2))
+    assert first[1].details["error"] == "HTTP 500" and first[1].given == ""
+    assert sum(one.given == "A" for one in first) == 5
+    failing.clear()
+    list(answer_into(tmp_path / "a", inspector, records, {}, batch_size=2))
+    list(answer_into(tmp_path / "b", inspector, records, {}, batch_size=2))
+    names = [tmp_path / name / "answers.jsonl" for name in "ab"]
+    assert names[0].read_bytes() == names[1].read_bytes()
+
+
+def test_a_refusal_is_recorded_as_one(miniature: Path, tmp_path: Path) -> None:
+    def script(prompt: Prompt, pictures: object) -> Completion:
+        return Completion(prompt.record_id, "I cannot.", finish_reason="refusal", problem="refused")
+
+    records = choose(miniature, 1)
+    (one,) = answer_into(tmp_path, make_inspector(script, hint=False), records, {})
+    assert (one.given, one.details["status"], one.details["raw_text"]) == (
+        "",
+        "refused",
+        "I cannot.",
+    )
+
+
+def test_a_model_that_is_gone_stops_the_run_with_its_reason(
+    miniature: Path, tmp_path: Path
+) -> None:
+    def script(prompt: Prompt, pictures: object) -> Completion:
+        return Completion(prompt.record_id, "", finish_reason="error", problem="connection refused")
+
+    records = choose(miniature, 12)
+    with pytest.raises(InputError, match=r"3 batches in a row have no answer.*connection refused"):
+        list(answer_into(tmp_path, make_inspector(script), records, {}, batch_size=2))
+
+
+def test_answers_to_other_questions_and_other_settings_are_refused(
+    miniature: Path, tmp_path: Path
+) -> None:
+    records = choose(miniature, 4)
+    list(answer_into(tmp_path, say("<answer>A</answer>"), records, {"shots": 1}))
+    with pytest.raises(InputError, match="other settings"):
+        list(answer_into(tmp_path, say(""), records, {"shots": 0}))
+    with pytest.raises(InputError, match=r"line 1: answers .* which is not asked"):
+        list(answer_into(tmp_path, say(""), records[1:], {"shots": 1}))
+    answers = load_answers(tmp_path)
+    with pytest.raises(InputError, match="is not asked in the data"):
+        check_answers(answers, records[1:])
+    with pytest.raises(InputError, match="answered twice"):
+        check_answers([*answers, answers[0]], records)
+
+
+KILLED = """
+import os, signal, sys
+sys.path.insert(0, {tests!r})
+from pathlib import Path
+import anomalyr1.reporting.lines as lines
+from anomalyr1.cli import app
+left = [{count}]
+write = os.write
+def dying(descriptor, data):
+    left[0] -= 1
+    if left[0] < 0 and len(data) > 1:
+        write(descriptor, data[: len(data) // 2])
+        os.kill(os.getpid(), signal.SIGKILL)
+    return write(descriptor, data)
+lines.os.write = dying
+app({arguments!r})
+"""
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 22])
+def test_a_run_killed_within_a_line_goes_on_to_the_same_bytes(
+    count: int, miniature: Path, tmp_path: Path
+) -> None:
+    arguments = ["evaluate", "mmad", "--data", str(miniature), "--model", "random"]
+    evaluate(*arguments[1:], "--out", tmp_path / "whole")
+    killed = [*arguments, "--out", str(tmp_path / "killed")]
+    script = KILLED.format(tests=str(Path(__file__).parent), count=count, arguments=killed)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], check=False)
+    assert done.returncode == -signal.SIGKILL
+    evaluate(*killed[1:])
+    for name in COMPARED:
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "killed" / name).read_bytes()
