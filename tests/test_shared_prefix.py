@@ -15,7 +15,8 @@ pytest.importorskip("trl", reason="training needs the extra 'train'")
 
 from anomalyr1.training.shared_prefix import (  # noqa: E402
     SharedPrefixGRPOTrainer,
-    _chunks,
+    _chunk,
+    _shuffle_groups,
     find_obstacle,
 )
 
@@ -154,5 +155,59 @@ def test_models_that_cannot_share_prompts_say_why(trainer: Any) -> None:
 
 def test_groups_are_put_together_up_to_a_number_of_samples() -> None:
     groups = [[0, 1], [2, 3], [4, 5, 6], [7]]
-    assert _chunks(groups, 4) == [[[0, 1], [2, 3]], [[4, 5, 6], [7]]]
-    assert _chunks(groups, 1) == [[group] for group in groups]
+    assert _chunk(groups, 4) == [[[0, 1], [2, 3]], [[4, 5, 6], [7]]]
+    assert _chunk(groups, 3) == [[[0, 1], [2]], [[3], [4, 5]], [[6], [7]]]
+    assert _chunk(groups, 1) == [[[sample]] for sample in range(8)]
+
+
+def test_a_shuffled_generation_batch_keeps_groups_together() -> None:
+    prompts = torch.tensor([[5, 6], [5, 6], [5, 6], [0, 7], [0, 7], [0, 7]])
+    scored = {"prompt_ids": prompts, "prompt_mask": (prompts > 0).long(), "sample": list(range(6))}
+    scored["num_items_in_batch"] = torch.tensor(9)
+    for seed in range(4):
+        torch.manual_seed(seed)
+        shuffled = _shuffle_groups(scored)
+        assert {frozenset(shuffled["sample"][:3]), frozenset(shuffled["sample"][3:])} == {
+            frozenset((0, 1, 2)),
+            frozenset((3, 4, 5)),
+        }
+        assert torch.equal(shuffled["prompt_ids"], prompts[shuffled["sample"]])
+        after = torch.rand(1)
+        torch.manual_seed(seed)
+        torch.randperm(6)
+        assert torch.equal(after, torch.rand(1)), "stock draws other random numbers from here"
+
+
+@pytest.mark.parametrize("greedy", [True, False])
+@pytest.mark.parametrize("pictures", [(1, 1), (2, 1)])
+def test_a_rollout_computes_each_prompt_once_and_writes_what_stock_writes(
+    trainer: Any, pictures: tuple[int, int], greedy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transformers import GenerationConfig
+    from trl import GRPOTrainer
+    from trl.data_utils import prepare_multimodal_messages
+
+    rows = [make_row(number, count) for number, count in enumerate(pictures)]
+    prompts = [prepare_multimodal_messages(row["prompt"], images=row["images"]) for row in rows]
+    prompts = [prompts[0], prompts[1]] * 3
+    if greedy:
+        settings = GenerationConfig(max_new_tokens=9, do_sample=False, pad_token_id=0)
+        monkeypatch.setattr(trainer, "generation_config", settings)
+    tokenized = trainer._tokenize_prompts(prompts)
+    patches: list[int] = []
+    handle = trainer.model.model.visual.register_forward_pre_hook(
+        lambda _module, arguments: patches.append(len(arguments[0]))
+    )
+    written = []
+    try:
+        for method in (
+            GRPOTrainer._generate_single_turn,
+            SharedPrefixGRPOTrainer._generate_single_turn,
+        ):
+            torch.manual_seed(3)
+            written.append(method(trainer, *tokenized, 3)[0])
+    finally:
+        handle.remove()
+    assert written[0] == written[1]
+    assert patches[0] == 3 * patches[1]
+    assert "generate" not in vars(trainer.model)
