@@ -211,3 +211,62 @@ def test_a_rollout_computes_each_prompt_once_and_writes_what_stock_writes(
     assert written[0] == written[1]
     assert patches[0] == 3 * patches[1]
     assert "generate" not in vars(trainer.model)
+
+
+def test_a_frozen_tower_sees_each_picture_once_for_rollout_and_policy(trainer: Any) -> None:
+    rows = [make_row(number, 2) for number in range(2)]
+    tower = trainer.model.model.visual
+    patches: list[int] = []
+    handle = tower.register_forward_pre_hook(
+        lambda _module, arguments: patches.append(len(arguments[0]))
+    )
+    tower.requires_grad_(False)
+    trainer.current_gradient_accumulation_steps = 1
+    try:
+        inputs = trainer._generate_and_score_completions([rows[0]] * 3 + [rows[1]] * 3)
+        frozen = trainer._compute_loss(trainer.model, inputs)
+        seen = list(patches)
+        tower.requires_grad_(True)
+        trained = trainer._compute_loss(trainer.model, inputs)
+    finally:
+        handle.remove()
+        tower.requires_grad_(True)
+    assert seen == [len(inputs["pixel_values"]) // 3]
+    assert len(patches) == 2, "a tower that is trained sees pictures anew"
+    assert torch.allclose(frozen, trained, atol=1e-6)
+
+
+def test_a_completion_that_is_no_number_leaves_the_others_as_stock_does(trainer: Any) -> None:
+    from trl import GRPOTrainer
+
+    inputs = roll_out(trainer, (1, 1))
+    width = inputs["input_ids"].shape[1] - inputs["logits_to_keep"]
+    unused = min(set(range(900, 1000)) - set(inputs["input_ids"].flatten().tolist()))
+    inputs["input_ids"][0, width] = unused
+    with torch.no_grad():
+        # Only what is read is spoilt: the weights are the head's too, of every completion.
+        handle = trainer.model.get_input_embeddings().register_forward_hook(
+            lambda _module, arguments, output: output.masked_fill(
+                (arguments[0] == unused)[..., None], float("nan")
+            )
+        )
+        try:
+            stock = GRPOTrainer._get_per_token_logps_and_entropies(trainer, trainer.model, **inputs)
+            shared = trainer._get_per_token_logps_and_entropies(trainer.model, **inputs)
+        finally:
+            handle.remove()
+    assert stock[0][0].isnan().any() and not stock[0][1:].isnan().any()
+    assert torch.allclose(stock[0], shared[0], atol=1e-5, equal_nan=True)
+
+
+def test_a_batch_without_a_scored_token_gives_a_gradient_of_zero(trainer: Any) -> None:
+    inputs = roll_out(trainer, (1, 1))
+    inputs["attention_mask"][:, -inputs["logits_to_keep"] :] = 0
+    logps, _entropies, _ = trainer._get_per_token_logps_and_entropies(trainer.model, **inputs)
+    trainer.model.zero_grad()
+    logps.sum().backward()
+    assert not logps.any()
+    assert all(
+        parameter.grad is None or not parameter.grad.any()
+        for parameter in trainer.model.parameters()
+    )

@@ -8,6 +8,8 @@ usual rows, up to rounding.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -18,6 +20,7 @@ from trl.trainer.utils import (
     unsplit_pixel_values_by_grid,
 )
 
+from anomalyr1.training.picture_features import PictureFeatures, are_equal
 from anomalyr1.training.shared_rollout import prefill_once
 from anomalyr1.training.shared_rows import (
     Batch,
@@ -37,8 +40,12 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     Overrides how log-probabilities are computed (for the policy, the old policy and the reference
     model alike), how rollouts start, and how a generation batch is split into micro-batches: groups
-    stay together. `find_obstacle` tells whether a model can be trained with it.
+    stay together. Features of a frozen vision tower are kept for a generation batch, unless the
+    tower is sharded: all processes would have to call it equally often.
+    `find_obstacle` tells whether a model can be trained with it.
     """
+
+    _buffered_inputs: Any
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
         if not self.model.training:
@@ -52,11 +59,33 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             ]
         return self._buffered_inputs[self._step % parts]
 
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        self._features.clear()
+        return super()._generate_and_score_completions(inputs)
+
+    @cached_property
+    def _features(self) -> PictureFeatures:
+        return PictureFeatures()
+
+    @cached_property
+    def _shares_tower(self) -> bool:
+        """Whether the reference model sees with the policy's own weights."""
+        tower = find_backbone(self.model).visual
+        return are_equal(tower, find_backbone(self.ref_model).visual)
+
+    def _recall_pictures(self, model: Any) -> AbstractContextManager[None]:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return nullcontext()
+        backbone = find_backbone(model)
+        apart = model is self.ref_model and not self._shares_tower
+        return self._features.recall(backbone, int(apart))
+
     def _generate_single_turn(
         self, prompt_ids: Any, images: Any, multimodal_fields: Any, *others: Any, **settings: Any
     ) -> Any:
         counts = None if images is None else [len(shown or ()) for shown in images]
-        with prefill_once(self.accelerator.unwrap_model(self.model_wrapped), counts):
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        with self._recall_pictures(model), prefill_once(model, counts):
             return super()._generate_single_turn(
                 prompt_ids, images, multimodal_fields, *others, **settings
             )
@@ -85,14 +114,15 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         entropies = torch.zeros_like(logps) if compute_entropy else None
         for groups in _chunk(find_groups(batch), batch_size or len(input_ids)):
             inputs, packed = self._pack(model, batch, groups)
-            with self.accelerator.autocast():
+            with self._recall_pictures(model), self.accelerator.autocast():
                 outputs = model(**inputs, shift_labels=packed.labels, fused_lm_head=True)
             logps = unpack(outputs.log_probs, packed, logps)
             if entropies is not None:
                 entropies = unpack(outputs.entropy, packed, entropies)
         if self.accelerator.num_processes == 1 and bool(logps.isnan().any()):
             # What is no number in one completion would reach the others of its row.
-            return super()._get_per_token_logps_and_entropies(
+            stock: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
+            stock = super()._get_per_token_logps_and_entropies(
                 model,
                 input_ids,
                 attention_mask,
@@ -104,6 +134,7 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
                 num_images=num_images,
                 mm_token_type_ids=mm_token_type_ids,
             )
+            return stock
         return logps, entropies, None
 
     def _pack(
