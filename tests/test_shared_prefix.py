@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -270,3 +271,102 @@ def test_a_batch_without_a_scored_token_gives_a_gradient_of_zero(trainer: Any) -
         parameter.grad is None or not parameter.grad.any()
         for parameter in trainer.model.parameters()
     )
+
+
+LOSSES = ("grpo", "bnpo", "dr_grpo", "dapo", "luspo", "cispo", "sapo", "vespo")
+
+
+@pytest.mark.parametrize("loss_type", LOSSES)
+def test_every_loss_and_its_gradients_are_those_of_stock(
+    trainer: Any, loss_type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl import GRPOTrainer
+
+    monkeypatch.setattr(trainer, "loss_type", loss_type)
+    inputs = roll_out(trainer, (2, 1))
+    monkeypatch.setattr(trainer, "beta", 0.1)
+    trainer.current_gradient_accumulation_steps = 2
+    assert_same_loss(trainer, as_batch(trainer, inputs), GRPOTrainer)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_adapters_and_gradient_checkpointing_give_the_gradients_of_stock(
+    tmp_path: Path, checkpointing: bool
+) -> None:
+    from datasets import Dataset
+    from peft import LoraConfig, get_peft_model
+    from trl import GRPOConfig, GRPOTrainer
+
+    checkpoint = build_nano(TINY, seed=0)
+    checkpoint.processor.tokenizer.padding_side = "left"
+    checkpoint.model.model.visual.requires_grad_(False)
+    settings = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    adapted = SharedPrefixGRPOTrainer(
+        model=get_peft_model(checkpoint.model, settings),
+        reward_funcs=[score_nothing],
+        args=GRPOConfig(
+            output_dir=str(tmp_path),
+            num_generations=3,
+            per_device_train_batch_size=6,
+            max_completion_length=9,
+            use_cpu=True,
+            bf16=False,
+            beta=0.1,
+            gradient_checkpointing=checkpointing,
+            report_to="none",
+            remove_unused_columns=False,
+            disable_tqdm=True,
+        ),
+        train_dataset=Dataset.from_dict({"prompt": ["a"]}),
+        processing_class=checkpoint.processor,
+    )
+    adapted.current_gradient_accumulation_steps = 1
+    inputs = roll_out(adapted, (1, 2))
+    assert_same_loss(adapted, as_batch(adapted, inputs), GRPOTrainer)
+
+
+def as_batch(trainer: Any, inputs: dict[str, Any]) -> dict[str, Any]:
+    """A micro-batch of a loss from inputs of log-probabilities; the last sample is masked out."""
+    width = inputs["input_ids"].shape[1] - inputs["logits_to_keep"]
+    generator = torch.Generator().manual_seed(5)
+    shape = (len(inputs["input_ids"]), inputs["logits_to_keep"])
+    trainer.model.train()
+    with torch.no_grad():
+        now, _entropies, _ = trainer._get_per_token_logps_and_entropies(trainer.model, **inputs)
+    return {
+        "prompt_ids": inputs["input_ids"][:, :width],
+        "prompt_mask": inputs["attention_mask"][:, :width],
+        "completion_ids": inputs["input_ids"][:, width:],
+        "completion_mask": inputs["attention_mask"][:, width:],
+        "advantages": torch.randn(shape[0], generator=generator),
+        "num_items_in_batch": inputs["attention_mask"][:, width:].sum(),
+        "old_per_token_logps": now + 0.1 * torch.randn(shape, generator=generator),
+        "ref_per_token_logps": now + 0.1 * torch.randn(shape, generator=generator),
+        **{
+            name: inputs[name]
+            for name in ("pixel_values", "image_grid_thw", "num_images", "mm_token_type_ids")
+        },
+    }
+
+
+def assert_same_loss(trainer: Any, batch: dict[str, Any], stock: Any) -> None:
+    found = []
+    for kind in (SharedPrefixGRPOTrainer, stock):
+        trainer.model.zero_grad()
+        with pytest.MonkeyPatch.context() as patch:
+            method = kind._get_per_token_logps_and_entropies
+            patch.setattr(SharedPrefixGRPOTrainer, "_get_per_token_logps_and_entropies", method)
+            loss = trainer._compute_loss(trainer.model, batch)
+            loss.backward()
+        gradients = {
+            name: parameter.grad.clone()
+            for name, parameter in trainer.model.named_parameters()
+            if parameter.grad is not None
+        }
+        found.append((loss.detach(), gradients))
+    (ours, gradients), (theirs, expected) = found
+    assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    assert gradients.keys() == expected.keys() and expected
+    for name, gradient in expected.items():
+        difference = (gradients[name] - gradient).norm()
+        assert difference <= 1e-4 * gradient.norm() + 1e-7, name
