@@ -1,6 +1,7 @@
 """Shared prompts beside stock TRL and transformers, with the bundled model: GRPO and evaluation.
 
-Usage: python benchmarks/shared_prompts.py [shared_prompts.json] [repeats]. Minutes on 2 CPU cores.
+Usage: python benchmarks/shared_prompts.py [shared_prompts.json] [repeats] [update step evaluation].
+The table is printed and the JSON written anew after each comparison.
 """
 
 from __future__ import annotations
@@ -156,13 +157,17 @@ def main() -> None:
     """Print the table and write the JSON file."""
     out = Path(sys.argv[1] if len(sys.argv) > 1 else "shared_prompts.json")
     repeats = int(sys.argv[2]) if len(sys.argv) > 2 else 3
-    comparisons = [
-        compare_updates(8, repeats),
-        compare_updates(16, repeats),
-        compare_steps(8, repeats),
-        compare_evaluation(4, repeats),
-    ]
-    report(comparisons, out, model="nano", threads=torch.get_num_threads())
+    chosen = sys.argv[3:] or ["update", "step", "evaluation"]
+    runs: dict[str, list[Callable[[], Comparison]]] = {
+        "update": [lambda: compare_updates(8, repeats), lambda: compare_updates(16, repeats)],
+        "step": [lambda: compare_steps(8, repeats)],
+        "evaluation": [lambda: compare_evaluation(4, repeats)],
+    }
+    comparisons = []
+    for name in chosen:
+        for run in runs[name]:
+            comparisons.append(run())
+            report(comparisons, out, model="nano", threads=torch.get_num_threads())
 
 
 if __name__ == "__main__":
