@@ -20,6 +20,7 @@ from anomalyr1.training.shared_prefix import (  # noqa: E402
     _shuffle_groups,
     find_obstacle,
 )
+from anomalyr1.training.shared_rollout import find_rollout_obstacle  # noqa: E402
 
 TINY = NanoShape(1024, 64, 2, 64, 2, 84 * 84)
 
@@ -370,3 +371,23 @@ def assert_same_loss(trainer: Any, batch: dict[str, Any], stock: Any) -> None:
     for name, gradient in expected.items():
         difference = (gradients[name] - gradient).norm()
         assert difference <= 1e-4 * gradient.norm() + 1e-7, name
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, None),
+        ({"cache_implementation": "static"}, "cache_implementation is 'static'"),
+        ({"use_cache": False}, "use_cache is false"),
+        ({"num_beams": 2}, "beams"),
+        ({"prompt_lookup_num_tokens": 3}, "assistance"),
+    ],
+)
+def test_generation_settings_that_cannot_start_from_a_cache_say_why(
+    settings: dict[str, Any], message: str | None
+) -> None:
+    from transformers import GenerationConfig
+
+    found = find_rollout_obstacle(GenerationConfig(**settings))
+    assert found is None if message is None else message in str(found)
+    assert find_rollout_obstacle(None) is None, "with vLLM there are none"

@@ -35,6 +35,7 @@ def train_grpo(
     from trl import GRPOConfig, GRPOTrainer
 
     from anomalyr1.training.shared_prefix import SharedPrefixGRPOTrainer, find_obstacle
+    from anomalyr1.training.shared_rollout import find_rollout_obstacle
 
     rewards = [_logging_record(reward) for reward in load_rewards(reward_funcs)]
     arguments = GRPOConfig(output_dir=str(out), seed=seed, remove_unused_columns=False, **grpo)
@@ -60,6 +61,10 @@ def train_grpo(
         ),
         processing_class=checkpoint.processor,
     )
+    # With vLLM, whose own cache shares prompts, a trainer has no such settings.
+    obstacle = obstacle or find_rollout_obstacle(getattr(trainer, "generation_config", None))
+    if isinstance(trainer, SharedPrefixGRPOTrainer) and obstacle is not None:
+        say(f"rollouts compute each prompt anew: {obstacle}")
     continue_training(trainer, checkpoint.model, RunMonitor(out.parent, "grpo"), resume)
 
 
