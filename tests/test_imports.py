@@ -31,7 +31,8 @@ LEVELS = (
     ("export", "alignment", "rewards"),
     ("evaluation", "reporting"),
     ("inspector", "training"),
-    ("run_folder",),
+    ("detector_alone",),
+    ("run_folder", "models"),
     ("cli",),
     ("__init__", "__main__"),
 )

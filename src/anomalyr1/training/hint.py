@@ -149,7 +149,7 @@ def _product_samples(task: tuple[list[Record], list[int]]) -> list[Sample]:
         channels = build_channels(features, memories[count])
         mask = np.zeros(picture.size[::-1], bool)
         if record.mask_path is not None:
-            mask = load_mask(record.mask_path, picture.size)
+            mask = load_mask(record.mask_path, picture.size, record.mask_threshold)
         height, width = features[0].shape[1:]
         soft = Image.fromarray(mask.astype(np.float32), mode="F").resize(
             (width, height), Image.Resampling.BOX

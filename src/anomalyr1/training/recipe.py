@@ -28,8 +28,10 @@ class DataSettings:
 
 @dataclass(frozen=True, slots=True)
 class HintSettings:
-    """The detector's head: see `training.hint`."""
+    """The detector's head: see `training.hint`. `further`: from the model's own head and features
+    instead of from scratch."""
 
+    further: bool = False
     num_steps: int = 4000
     batch_size: int = 8
     learning_rate: float = 2e-3
@@ -49,6 +51,7 @@ class SeeSettings:
 class Recipe:
     """What `anomalyr1 train` runs. Tables that are absent are stages that are left out.
 
+    A `hint` beside a language stage is trained first, looked through, and kept with the checkpoint.
     `model` is what training starts from: "new" for an untrained nano, or a checkpoint, held in
     `dtype`. Its pictures are resized to at most `max_picture_pixels`; a record whose prompt has
     more than `max_prompt_tokens` is refused before the first step. `lora` goes unchanged to PEFT's

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -11,7 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from anomalyr1.checkpoint import NANO_FOLDER, Checkpoint, load_checkpoint, save_checkpoint
+from anomalyr1.checkpoint import (
+    Checkpoint,
+    find_hint_folder,
+    load_checkpoint,
+    save_checkpoint,
+)
 from anomalyr1.data.records import load_records
 from anomalyr1.reporting.environment import describe_environment
 from anomalyr1.reporting.training import write_training_report
@@ -42,9 +48,16 @@ def run_recipe(
     (out / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
     records = _load_training_records(recipe)
     say(f"{len(records)} records")
+    hint_folder = find_hint_folder(recipe.model)
     if recipe.hint is not None:
-        return _train_hint(recipe.hint, records, out / "hint", recipe.seed, num_workers, follow)
-    rows = _build_rows(recipe, records, out / "hints", num_workers, follow)
+        hint_folder = _train_hint(recipe, recipe.hint, records, out / "hint", num_workers, follow)
+        if recipe.model == "new" and recipe.see is None and recipe.sft is None:
+            return hint_folder
+
+    def look(seen: list[Record], hints: Path) -> list[HintedRecord]:
+        return _build_rows(recipe, seen, hint_folder, hints, num_workers, follow)
+
+    rows = look(records, out / "hints")
     checkpoint = _start(recipe, out)
     if recipe.max_prompt_tokens is not None:
         longest = check_prompts(rows, checkpoint, recipe.max_prompt_tokens, follow)
@@ -55,7 +68,7 @@ def run_recipe(
     if recipe.lora is not None:
         checkpoint = _add_lora(checkpoint, recipe.lora)
     held_out = _load_records(recipe.data.validation, recipe.data.validation_limit)
-    judged = _build_rows(recipe, held_out, out / "validation_hints", num_workers, follow)
+    judged = look(held_out, out / "validation_hints")
     _validate(checkpoint, judged, out / "before.json", follow)
     _train_language(recipe, checkpoint, rows, out, resume, say)
     _validate(checkpoint, judged, out / "after.json", follow)
@@ -64,19 +77,24 @@ def run_recipe(
     # Weights are published in half the size; float32 is only needed while they are trained.
     checkpoint.model.to(torch.bfloat16)
     save_checkpoint(checkpoint, out / "checkpoint")
+    if hint_folder != find_hint_folder("nano"):
+        shutil.copytree(hint_folder, out / "checkpoint" / "hint", dirs_exist_ok=True)
     say(f"report: {write_training_report(out)}")
     return out / "checkpoint"
 
 
 def _build_rows(
-    recipe: Recipe, records: list[Record], hints: Path, num_workers: int, follow: Follow
+    recipe: Recipe,
+    records: list[Record],
+    hint_folder: Path,
+    hints: Path,
+    num_workers: int,
+    follow: Follow,
 ) -> list[HintedRecord]:
     """Rows of records; the detector looks first where some are to show its hint."""
     if recipe.rows.without_hint >= 1.0 or not records:
         return choose_rows(records, None, recipe.rows, recipe.seed)
-    written = write_hints(
-        records, NANO_FOLDER / "hint", hints, seed=recipe.seed, num_workers=num_workers
-    )
+    written = write_hints(records, hint_folder, hints, seed=recipe.seed, num_workers=num_workers)
     for _path in follow(written, "the detector looks", len(records)):
         pass
     return choose_rows(records, hints, recipe.rows, recipe.seed)
@@ -200,33 +218,47 @@ def _train_vision(
 
 
 def _train_hint(
+    recipe: Recipe,
     settings: HintSettings,
     records: list[Record],
     out: Path,
-    seed: int,
     num_workers: int,
     follow: Follow,
 ) -> Path:
-    from anomalyr1.training.hint import build_samples, export_head, train_head, write_backbone
+    """Train the hint's head, or keep it when an earlier run finished this stage."""
+    from anomalyr1.training.hint import (
+        build_samples,
+        export_head,
+        load_head,
+        train_head,
+        write_backbone,
+    )
 
+    if (out / "head.onnx").is_file():
+        return out
     out.mkdir(exist_ok=True)
-    backbone = out / "backbone.onnx"
-    if not backbone.is_file():
+    backbone, start = out / "backbone.onnx", None
+    if settings.further:
+        own = find_hint_folder(recipe.model)
+        shutil.copyfile(own / "backbone.onnx", backbone)
+        start = load_head(own / "head.onnx")
+    elif not backbone.is_file():
         every = max(1, len(records) // settings.num_pictures_to_standardise)
         write_backbone(records[::every], backbone)
     samples = list(
         follow(
-            build_samples(records, backbone, seed=seed, num_workers=num_workers),
+            build_samples(records, backbone, seed=recipe.seed, num_workers=num_workers),
             "features",
             len(records),
         )
     )
     steps = train_head(
         samples,
-        seed=seed,
+        seed=recipe.seed,
         num_steps=settings.num_steps,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
+        start=start,
     )
     losses: list[float] = []
     with (out / "losses.jsonl").open("w") as log:
@@ -236,7 +268,8 @@ def _train_hint(
             if step % 50 == 0:
                 log.write(json.dumps({"step": step, "loss": float(np.mean(losses[-50:]))}) + "\n")
                 log.flush()
-    export_head(head, out / "head.onnx", {**asdict(settings), "seed": seed, "n": len(samples)})
+    made = {**asdict(settings), "seed": recipe.seed, "n": len(samples)}
+    export_head(head, out / "head.onnx", made)
     return out
 
 
