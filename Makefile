@@ -18,8 +18,9 @@ check: .venv/.installed-dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest
 
-bench: .venv/.installed-demo
+bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/inspect_speed.py inspect_speed.json
+	$(BIN)/python benchmarks/shared_prompts.py shared_prompts.json
 
 # A stamp is touched last, so that an installation that was stopped is taken up again.
 .venv/.installed-demo: pyproject.toml constraints.txt | .venv/.installed-pip

@@ -90,7 +90,7 @@ def logits() -> Callable[[Checkpoint], Any]:
     prompt = build_inspection_prompt(record, num_references=0, hint=None)
 
     def compute(checkpoint: Checkpoint) -> Any:
-        inputs = TransformersEngine(checkpoint)._inputs([prompt], [[picture]])
+        inputs = TransformersEngine(checkpoint)._inputs(prompt, [picture])
         with torch.inference_mode():
             return checkpoint.model(**inputs).logits
 

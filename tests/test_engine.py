@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from PIL import Image
 from anomalyr1.checkpoint import Checkpoint, load_checkpoint, resolve_source, save_checkpoint
 from anomalyr1.engines.scripted import ScriptedEngine
 from anomalyr1.engines.transformers_engine import TransformersEngine
-from anomalyr1.prompts import build_choice_prompt, build_inspection_prompt
+from anomalyr1.prompts import VERDICT_PROBE, build_choice_prompt, build_inspection_prompt
 from anomalyr1.training.nano import SPECIAL_TOKENS, NanoShape, build_nano
 from anomalyr1.types import Completion, Hint, InputError, Prompt, Question, Record
 
@@ -95,6 +96,75 @@ def test_pictures_may_be_none_one_or_three_in_one_batch(tiny: Checkpoint) -> Non
     assert all(side % 28 == 0 for side in together[1].image_sizes_wh[0])
 
 
+def product(index: int, *, question: bool) -> tuple[Prompt, list[Any]]:
+    """A prompt of a product with two reference pictures, its own picture and knowledge."""
+    record = replace(RECORD, knowledge="A normal part is even and has no marks. " * 3)
+    build = build_choice_prompt if question else build_inspection_prompt
+    asked = Question(f"What is number {index}?", {"A": "A scratch.", "B": "A dent."})
+    if question:
+        record = replace(record, question=asked)
+    prompt = build(record, num_references=2, hint=None)
+    return prompt, [make_picture(100), make_picture(140), make_picture(20 + 30 * (index // 3))]
+
+
+def test_answers_over_shared_fronts_are_those_of_one_by_one(tiny: Checkpoint) -> None:
+    asked = [product(index, question=index % 3 > 0) for index in range(9)]
+    prompts, shown = [prompt for prompt, _ in asked], [pictures for _, pictures in asked]
+    alone = [
+        TransformersEngine(tiny).generate([prompt], [pictures], max_new_tokens=8)[0]
+        for prompt, pictures in asked
+    ]
+    for most in (32768, 900, 1):
+        engine = TransformersEngine(tiny, max_cache_tokens=most)
+        together = [
+            completion
+            for begin in (0, 5)
+            for completion in engine.generate(
+                prompts[begin : begin + 5], shown[begin : begin + 5], max_new_tokens=8
+            )
+        ]
+        for one, other in zip(alone, together, strict=True):
+            assert (one.text, one.num_tokens) == (other.text, other.num_tokens)
+            assert one.token_logprobs == pytest.approx(other.token_logprobs, abs=1e-4)
+            assert one.p_anomalous == pytest.approx(other.p_anomalous, abs=1e-5)
+
+
+def test_references_are_seen_once_by_all_prompts_and_by_the_next_call(tiny: Checkpoint) -> None:
+    asked = [product(index, question=True) for index in range(6)]
+    prompts, shown = [prompt for prompt, _ in asked], [pictures for _, pictures in asked]
+    seen: list[int] = []
+    handle = tiny.model.model.visual.register_forward_pre_hook(
+        lambda _module, _arguments, settings: seen.append(len(settings["grid_thw"])),
+        with_kwargs=True,
+    )
+    engine = TransformersEngine(tiny)
+    try:
+        engine.generate(prompts, shown, max_new_tokens=1)
+        first = sum(seen)
+        engine.generate(prompts[:1], [[*shown[0][:2], make_picture(90)]], max_new_tokens=1)
+        again = sum(seen) - first
+        with torch.no_grad():
+            weight = tiny.model.lm_head.weight
+            weight.copy_(weight.clone())
+        engine.generate(prompts[:1], [shown[0]], max_new_tokens=1)
+    finally:
+        handle.remove()
+    assert (first, again) == (4, 1), "two references and two pictures, then one picture"
+    assert sum(seen) - first - again == 3, "a model that was trained sees them anew"
+
+
+def test_the_engine_tokenises_as_the_processor_does(tiny: Checkpoint) -> None:
+    engine = TransformersEngine(tiny)
+    prompt, shown = product(0, question=False)
+    (prepared,) = engine._prepare([prompt], [shown])
+    inputs = engine._inputs(prompt, shown)
+    assert torch.equal(prepared.tokens.ids, inputs["input_ids"][0])
+    patches = torch.cat([patches for _start, patches, _grid in prepared.tokens.pictures])
+    assert torch.equal(patches, inputs["pixel_values"])
+    whole = engine._processor.tokenizer(prepared.text + VERDICT_PROBE)["input_ids"]
+    assert whole[: len(prepared.tokens.ids)] == prepared.tokens.ids.tolist()
+
+
 def test_a_cut_text_is_said_to_be_cut(tiny: Checkpoint) -> None:
     (completion,) = TransformersEngine(tiny).generate([ask()], [[make_picture()]], max_new_tokens=1)
     assert (completion.finish_reason, completion.num_tokens) == ("length", 1)
@@ -104,7 +174,7 @@ def test_a_cut_text_is_said_to_be_cut(tiny: Checkpoint) -> None:
 def test_token_logprobs_are_those_of_a_forward_pass(tiny: Checkpoint) -> None:
     engine = TransformersEngine(tiny)
     (completion,) = engine.generate([ask()], [[make_picture()]], max_new_tokens=5)
-    inputs = engine._inputs([ask()], [[make_picture()]])
+    inputs = engine._inputs(ask(), [make_picture()])
     length = inputs["input_ids"].shape[1]
     with torch.inference_mode():
         ids = tiny.model.generate(**inputs, max_new_tokens=5, do_sample=False)

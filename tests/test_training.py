@@ -11,7 +11,7 @@ from anomalyr1.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from anomalyr1.engines.transformers_engine import TransformersEngine
 from anomalyr1.geometry import box_iou
 from anomalyr1.parsing import parse_inspection
-from anomalyr1.prompts import VERDICT_PROBE, build_inspection_prompt
+from anomalyr1.prompts import VERDICT_PROBE, build_inspection_prompt, to_chat
 from anomalyr1.training.dataset import (
     HintedRecord,
     RowSettings,
@@ -195,7 +195,10 @@ def test_the_score_is_the_share_of_anomalous_at_the_verdict(
     prompt = build_inspection_prompt(records[0], num_references=0, hint=None)
     picture = Image.open(records[0].image_path).convert("RGB")
     (completion,) = engine.generate([prompt], [[picture]], max_new_tokens=2)
-    inputs = engine._inputs([prompt], [[picture]], VERDICT_PROBE)
+    chat = tiny.processor.apply_chat_template(
+        to_chat(prompt), tokenize=False, add_generation_prompt=True
+    )
+    inputs = tiny.processor(text=[chat + VERDICT_PROBE], images=[picture], return_tensors="pt")
     with torch.inference_mode():
         shares = tiny.model(**inputs).logits[0, -1].float().softmax(-1)
     tokenizer = tiny.processor.tokenizer

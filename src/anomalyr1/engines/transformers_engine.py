@@ -7,7 +7,9 @@ from functools import lru_cache
 from threading import Thread
 from typing import Any
 
+import torch
 from PIL import Image
+from transformers import LogitsProcessorList
 
 from anomalyr1.checkpoint import (
     Checkpoint,
@@ -15,7 +17,9 @@ from anomalyr1.checkpoint import (
     load_checkpoint,
     shown_size,
 )
-from anomalyr1.prompts import INSPECTION_TEMPLATE_ID, VERDICT_PROBE, to_chat
+from anomalyr1.engines.prompt_tokens import PreparedPrompt, prepare_prompts, render
+from anomalyr1.engines.shared_fronts import FrontCache, Layers, build_cache, compute_next
+from anomalyr1.prompts import INSPECTION_TEMPLATE_ID, VERDICT_PROBE
 from anomalyr1.types import BoxFrame, Completion, InputError, Prompt
 
 LABELS = ("anomalous", "normal")
@@ -24,8 +28,14 @@ LABELS = ("anomalous", "normal")
 class TransformersEngine:
     """A checkpoint loaded once. Not safe for several threads at a time."""
 
-    def __init__(self, checkpoint: Checkpoint) -> None:
+    def __init__(self, checkpoint: Checkpoint, *, max_cache_tokens: int = 32768) -> None:
+        """`max_cache_tokens` bounds memory: as many tokens, prompts and answers, at a time."""
         self._model = checkpoint.model
+        self._backbone = next(
+            inside for inside in checkpoint.model.modules() if hasattr(inside, "get_rope_index")
+        )
+        self._max_cache_tokens = max_cache_tokens
+        self._fronts = FrontCache(max_cache_tokens)
         self._processor = checkpoint.processor
         self.engine_id = checkpoint.name
         self.frame: BoxFrame = checkpoint.frame
@@ -49,33 +59,83 @@ class TransformersEngine:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> list[Completion]:
-        """One completion a prompt, all in one left-padded batch, with token log-probabilities."""
-        import torch
-        from transformers import LogitsProcessorList
+        """One completion a prompt, with token log-probabilities.
 
+        What prompts have in common in front is computed once, and not at all where the longest
+        prompt of the call before had it too.
+        """
         if not prompts:
             return []
-        inputs = self._inputs(prompts, pictures)
-        watch = _Watch()
         torch.manual_seed(seed)
+        limit = max_new_tokens or self.settings.max_new_tokens
+        completions: list[Completion] = []
+        with torch.inference_mode():
+            prepared = self._prepare(prompts, pictures)
+            for part in self._split(prepared, limit):
+                completions += self._generate_part(
+                    [prompts[index] for index in part],
+                    [prepared[index] for index in part],
+                    limit,
+                    temperature,
+                    seed,
+                )
+        return completions
+
+    def _prepare(
+        self, prompts: Sequence[Prompt], pictures: Sequence[Sequence[Image.Image]]
+    ) -> list[PreparedPrompt]:
+        try:
+            prepared = prepare_prompts(self._backbone, self._processor, prompts, pictures)
+        except InputError as error:
+            names = ", ".join(prompt.record_id for prompt in prompts)
+            raise InputError(f"the pictures of {names} do not fit the model: {error}") from error
+        for prompt, own in zip(prompts, prepared, strict=True):
+            self._check_length(prompt, len(own.tokens.keys))
+        return prepared
+
+    def _split(self, prepared: Sequence[PreparedPrompt], limit: int) -> list[list[int]]:
+        """Prompts whose caches together hold at most `max_cache_tokens`; at least one at a time."""
+        parts: list[list[int]] = []
+        longest = 0
+        for index, own in enumerate(prepared):
+            longest = max(longest, len(own.tokens.keys) + limit)
+            if not parts or (len(parts[-1]) + 1) * longest > self._max_cache_tokens:
+                parts.append([])
+                longest = len(own.tokens.keys) + limit
+            parts[-1].append(index)
+        return parts
+
+    def _generate_part(
+        self,
+        prompts: Sequence[Prompt],
+        prepared: Sequence[PreparedPrompt],
+        limit: int,
+        temperature: float,
+        seed: int,
+    ) -> list[Completion]:
+        """One completion a prompt, from caches of all tokens but the last."""
+        fronts = self._fronts.prefill(self._model, [own.tokens.but_last() for own in prepared])
+        verdicts = self._probe_verdicts(prompts, prepared, fronts)
+        input_ids, attention_mask = self._pad([own.tokens.ids for own in prepared])
+        deltas = torch.tensor([[own.rope_delta] for own in prepared])
+        self._backbone.rope_deltas = deltas.to(self._model.device)
+        watch = _Watch()
         sampling: dict[str, Any] = {"do_sample": False}
         if temperature > 0:
             sampling = {"do_sample": True, "temperature": temperature, "top_k": 0, "top_p": 1.0}
-        limit = max_new_tokens or self.settings.max_new_tokens
-        with torch.inference_mode():
-            output = self._model.generate(
-                **inputs,
-                max_new_tokens=limit,
-                logits_processor=LogitsProcessorList([watch]),
-                pad_token_id=self._processor.tokenizer.pad_token_id,
-                **sampling,
-            )
-        written = output[:, inputs["input_ids"].shape[1] :]
+        output = self._model.generate(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            past_key_values=build_cache(self._model, fronts),
+            max_new_tokens=limit,
+            logits_processor=LogitsProcessorList([watch]),
+            pad_token_id=self._processor.tokenizer.pad_token_id,
+            **sampling,
+        )
+        written = output[:, input_ids.shape[1] :]
         logprobs = watch.finish(written)
-        sizes = self._shown_sizes(inputs, pictures)
-        verdicts = self._probe_verdicts(prompts, pictures)
         completions = []
-        for index, prompt in enumerate(prompts):
+        for index, (prompt, own) in enumerate(zip(prompts, prepared, strict=True)):
             ids = self._until_end(written[index].tolist())
             completions.append(
                 Completion(
@@ -85,11 +145,22 @@ class TransformersEngine:
                     finish_reason="length" if len(ids) >= limit else "stop",
                     token_logprobs=tuple(logprobs[index][: len(ids)]),
                     p_anomalous=verdicts[index],
-                    image_sizes_wh=sizes[index],
+                    image_sizes_wh=own.shown_wh,
                     seed=seed,
                 )
             )
         return completions
+
+    def _pad(self, rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token ids and attention mask (n, longest), padded on the left, on the model's device."""
+        longest = max(len(row) for row in rows)
+        padding = self._processor.tokenizer.pad_token_id
+        ids = torch.full((len(rows), longest), padding)
+        mask = torch.zeros_like(ids)
+        for place, row in enumerate(rows):
+            ids[place, longest - len(row) :] = row
+            mask[place, longest - len(row) :] = 1
+        return ids.to(self._model.device), mask.to(self._model.device)
 
     def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Iterator[str]:
         """The greedy text of one prompt, piece by piece; generation runs in a thread of its own."""
@@ -99,7 +170,7 @@ class TransformersEngine:
             self._processor.tokenizer, skip_prompt=True, skip_special_tokens=True
         )
         settings = {
-            **self._inputs([prompt], [pictures]),
+            **self._inputs(prompt, pictures),
             "max_new_tokens": self.settings.max_new_tokens,
             "do_sample": False,
             "streamer": streamer,
@@ -121,54 +192,28 @@ class TransformersEngine:
         if failures:
             raise failures[0]
 
-    def _inputs(
-        self,
-        prompts: Sequence[Prompt],
-        pictures: Sequence[Sequence[Image.Image]],
-        begun: str = "",
-    ) -> dict[str, Any]:
-        """Model inputs, left-padded; `begun` is the beginning of each answer."""
-        texts = [
-            self._processor.apply_chat_template(
-                to_chat(prompt), tokenize=False, add_generation_prompt=True
-            )
-            + begun
-            for prompt in prompts
-        ]
-        nested = [list(shown) for shown in pictures]
+    def _inputs(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> dict[str, Any]:
+        """Model inputs of one prompt."""
         try:
             batch = self._processor(
-                text=texts,
-                images=nested if any(nested) else None,
-                padding=True,
-                padding_side="left",
+                text=[render(self._processor, prompt)],
+                images=[list(pictures)] if pictures else None,
                 return_tensors="pt",
             )
         except ValueError as error:
-            names = ", ".join(prompt.record_id for prompt in prompts)
-            raise InputError(f"the pictures of {names} do not fit the model: {error}") from error
-        longest = batch["input_ids"].shape[1]
-        text_config = self._model.config.get_text_config()
-        if longest > text_config.max_position_embeddings:
             raise InputError(
-                f"the prompt of {prompts[0].record_id} has {longest} tokens, the model's context "
-                f"is {text_config.max_position_embeddings}: give fewer or smaller references"
-            )
+                f"the pictures of {prompt.record_id} do not fit the model: {error}"
+            ) from error
+        self._check_length(prompt, batch["input_ids"].shape[1])
         return dict(batch.to(self._model.device))
 
-    def _shown_sizes(
-        self, inputs: dict[str, Any], pictures: Sequence[Sequence[Image.Image]]
-    ) -> list[tuple[tuple[int, int], ...]]:
-        """Sizes in pixels of each prompt's pictures as the model saw them, from its patch grid."""
-        if "image_grid_thw" not in inputs:
-            return [() for _ in pictures]
-        patch = self._processor.image_processor.patch_size
-        grid = iter(inputs["image_grid_thw"].tolist())
-        sizes = []
-        for shown in pictures:
-            rows = [next(grid) for _ in shown]
-            sizes.append(tuple((width * patch, height * patch) for _, height, width in rows))
-        return sizes
+    def _check_length(self, prompt: Prompt, length: int) -> None:
+        most = self._model.config.get_text_config().max_position_embeddings
+        if length > most:
+            raise InputError(
+                f"the prompt of {prompt.record_id} has {length} tokens, the model's context "
+                f"is {most}: give fewer or smaller references"
+            )
 
     def _until_end(self, ids: list[int]) -> list[int]:
         tokenizer = self._processor.tokenizer
@@ -179,12 +224,15 @@ class TransformersEngine:
         return ids[:length]
 
     def _probe_verdicts(
-        self, prompts: Sequence[Prompt], pictures: Sequence[Sequence[Image.Image]]
+        self,
+        prompts: Sequence[Prompt],
+        prepared: Sequence[PreparedPrompt],
+        fronts: Sequence[Layers],
     ) -> list[float | None]:
         """P(anomalous) / (P(anomalous) + P(normal)) of each prompt's verdict: the next word after
-        VERDICT_PROBE. None for prompts that ask for a letter, and where neither word is likely."""
-        import torch
+        VERDICT_PROBE. None for prompts that ask for a letter, and where neither word is likely.
 
+        `fronts` are the caches of the prompts but their last token."""
         verdicts: list[float | None] = [None] * len(prompts)
         asked = [
             index
@@ -193,15 +241,16 @@ class TransformersEngine:
         ]
         if not asked:
             return verdicts
-        inputs = self._inputs(
-            [prompts[index] for index in asked], [pictures[index] for index in asked], VERDICT_PROBE
-        )
-        with torch.inference_mode():
-            logits = self._model(**inputs, logits_to_keep=1).logits[:, -1].float()
-        shares = logits.softmax(-1)
-        anomalous, normal = (
-            shares[:, _beginnings(self._processor.tokenizer, word)].sum(-1) for word in LABELS
-        )
+        tokenizer = self._processor.tokenizer
+        # No template's last token reaches into the answer: it is the line break behind a role.
+        begun = tokenizer(VERDICT_PROBE, add_special_tokens=False)["input_ids"]
+        tails = [
+            torch.cat([prepared[index].tokens.ids[-1:], torch.tensor(begun)]) for index in asked
+        ]
+        places = [int(prepared[index].tokens.positions[:, -1].max()) for index in asked]
+        logits = compute_next(self._model, tails, places, [fronts[index] for index in asked])
+        shares = logits.float().softmax(-1)
+        anomalous, normal = (shares[:, _beginnings(tokenizer, word)].sum(-1) for word in LABELS)
         total = anomalous + normal
         for index, part, whole in zip(asked, anomalous, total, strict=True):
             verdicts[index] = float(part / whole) if whole > 1e-6 else None

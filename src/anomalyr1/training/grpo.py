@@ -44,6 +44,7 @@ def train_grpo(
     from trl import GRPOConfig, GRPOTrainer
 
     from anomalyr1.training.shared_prefix import SharedPrefixGRPOTrainer, find_obstacle
+    from anomalyr1.training.shared_rollout import find_rollout_obstacle
 
     rewards = [_logging_record(reward) for reward in load_rewards(reward_funcs)]
     arguments = build_arguments(GRPOConfig, grpo, "grpo", out, seed, remove_unused_columns=False)
@@ -66,6 +67,10 @@ def train_grpo(
         eval_dataset=build_eval_dataset(arguments, judged),
         processing_class=checkpoint.processor,
     )
+    # With vLLM, whose own cache shares prompts, a trainer has no such settings.
+    obstacle = obstacle or find_rollout_obstacle(getattr(trainer, "generation_config", None))
+    if isinstance(trainer, SharedPrefixGRPOTrainer) and obstacle is not None:
+        say(f"rollouts compute each prompt anew: {obstacle}")
     if resample > 0:
         resample_equal_groups(trainer, resample)
     judge_while_training(trainer, checkpoint, judged)

@@ -131,8 +131,10 @@ def build_lazy_dataset(num_rows: int, build: Callable[[int], dict[str, Any]]) ->
     from datasets import Dataset
 
     def build_batch(batch: Mapping[str, list[int]]) -> dict[str, list[Any]]:
-        built = [build(index) for index in batch["row"]]
-        return {name: [row[name] for row in built] for name in built[0]}
+        # GRPO asks for a row once a generation: its pictures are read once.
+        built = {index: build(index) for index in dict.fromkeys(batch["row"])}
+        names = built[batch["row"][0]]
+        return {name: [built[index][name] for index in batch["row"]] for name in names}
 
     return Dataset.from_dict({"row": list(range(num_rows))}).with_transform(build_batch)
 

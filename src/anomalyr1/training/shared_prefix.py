@@ -8,63 +8,87 @@ usual rows, up to rounding.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from typing import Any
 
 import torch
 from trl import GRPOTrainer
+from trl.trainer.utils import (
+    split_pixel_values_by_grid,
+    split_tensor_dict,
+    unsplit_pixel_values_by_grid,
+)
 
-Pictures = tuple[torch.Tensor, torch.Tensor] | None
-"""A sample's patches (rows, C) and the grid of its pictures (pictures, 3), or no picture."""
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """Samples as TRL lays them out: prompts padded on the left, completions on the right.
-
-    `input_ids`, `attention_mask`, `token_types` (B, P + C); `num_completion` is C.
-    """
-
-    input_ids: torch.Tensor
-    attention_mask: torch.Tensor
-    token_types: torch.Tensor
-    num_completion: int
-    pictures: Sequence[Pictures]
-
-    def prompt(self, sample: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """A sample's prompt and token types without padding, each (length,)."""
-        width = self.input_ids.shape[1] - self.num_completion
-        kept = self.attention_mask[sample, :width].bool()
-        return self.input_ids[sample, :width][kept], self.token_types[sample, :width][kept]
-
-    def completion(self, sample: int) -> torch.Tensor:
-        """A sample's completion without padding, (length,)."""
-        width = self.input_ids.shape[1] - self.num_completion
-        return self.input_ids[sample, width:][self.attention_mask[sample, width:].bool()]
-
-
-@dataclass(frozen=True, slots=True)
-class Packed:
-    """Rows [prompt but its last token, then for each completion: that token, the completion].
-
-    `input_ids`, `labels` (n, L); labels are those of the next token, -100 where none is scored.
-    `mask` bool (n, 1, L, L): what each token sees. `position_ids` (3, n, L). `starts`: sample ->
-    row, column and number of its predictions.
-    """
-
-    input_ids: torch.Tensor
-    labels: torch.Tensor
-    mask: torch.Tensor
-    position_ids: torch.Tensor
-    starts: dict[int, tuple[int, int, int]]
+from anomalyr1.training.picture_features import PictureFeatures, are_equal
+from anomalyr1.training.shared_rollout import prefill_once
+from anomalyr1.training.shared_rows import (
+    Batch,
+    Packed,
+    Pictures,
+    compute_positions,
+    find_backbone,
+    find_groups,
+    pack,
+    split_pictures,
+    unpack,
+)
 
 
 class SharedPrefixGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     """TRL's GRPOTrainer with each prompt of a micro-batch computed once.
 
-    Overrides only how log-probabilities are computed: for the policy, the old policy and the
-    reference model alike. `find_obstacle` tells whether a model can be trained with it.
+    Overrides how log-probabilities are computed (for the policy, the old policy and the reference
+    model alike), how rollouts start, and how a generation batch is split into micro-batches: groups
+    stay together. Features of a frozen vision tower are kept for a generation batch, unless the
+    tower is sharded: all processes would have to call it equally often.
+    `find_obstacle` tells whether a model can be trained with it.
     """
+
+    _buffered_inputs: Any
+
+    def _prepare_inputs(self, generation_batch: Any) -> Any:
+        if not self.model.training:
+            return super()._prepare_inputs(generation_batch)
+        parts = self.args.steps_per_generation
+        if self._buffered_inputs is None or self._step % (parts * self.num_iterations) == 0:
+            scored = self._generate_and_score_completions(generation_batch)
+            samples = _shuffle_groups(split_pixel_values_by_grid(scored))
+            self._buffered_inputs = [
+                unsplit_pixel_values_by_grid(part) for part in split_tensor_dict(samples, parts)
+            ]
+        return self._buffered_inputs[self._step % parts]
+
+    def _generate_and_score_completions(self, inputs: Any) -> Any:
+        self._features.clear()
+        return super()._generate_and_score_completions(inputs)
+
+    @cached_property
+    def _features(self) -> PictureFeatures:
+        return PictureFeatures()
+
+    @cached_property
+    def _shares_tower(self) -> bool:
+        """Whether the reference model sees with the policy's own weights."""
+        tower = find_backbone(self.model).visual
+        return are_equal(tower, find_backbone(self.ref_model).visual)
+
+    def _recall_pictures(self, model: Any) -> AbstractContextManager[None]:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            return nullcontext()
+        backbone = find_backbone(model)
+        apart = model is self.ref_model and not self._shares_tower
+        return self._features.recall(backbone, int(apart))
+
+    def _generate_single_turn(
+        self, prompt_ids: Any, images: Any, multimodal_fields: Any, *others: Any, **settings: Any
+    ) -> Any:
+        counts = None if images is None else [len(shown or ()) for shown in images]
+        model = self.accelerator.unwrap_model(self.model_wrapped)
+        with self._recall_pictures(model), prefill_once(model, counts):
+            return super()._generate_single_turn(
+                prompt_ids, images, multimodal_fields, *others, **settings
+            )
 
     def _get_per_token_logps_and_entropies(
         self,
@@ -88,19 +112,35 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         batch = Batch(input_ids, attention_mask, token_types, logits_to_keep, pictures)
         logps = input_ids.new_zeros(len(input_ids), logits_to_keep, dtype=torch.float32)
         entropies = torch.zeros_like(logps) if compute_entropy else None
-        for groups in _chunks(find_groups(batch), batch_size or len(input_ids)):
+        for groups in _chunk(find_groups(batch), batch_size or len(input_ids)):
             inputs, packed = self._pack(model, batch, groups)
-            with self.accelerator.autocast():
+            with self._recall_pictures(model), self.accelerator.autocast():
                 outputs = model(**inputs, shift_labels=packed.labels, fused_lm_head=True)
             logps = unpack(outputs.log_probs, packed, logps)
             if entropies is not None:
                 entropies = unpack(outputs.entropy, packed, entropies)
+        if self.accelerator.num_processes == 1 and bool(logps.isnan().any()):
+            # What is no number in one completion would reach the others of its row.
+            stock: tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]
+            stock = super()._get_per_token_logps_and_entropies(
+                model,
+                input_ids,
+                attention_mask,
+                logits_to_keep,
+                batch_size=batch_size,
+                compute_entropy=compute_entropy,
+                pixel_values=pixel_values,
+                image_grid_thw=image_grid_thw,
+                num_images=num_images,
+                mm_token_type_ids=mm_token_type_ids,
+            )
+            return stock
         return logps, entropies, None
 
     def _pack(
         self, model: Any, batch: Batch, groups: Sequence[Sequence[int]]
     ) -> tuple[dict[str, Any], Packed]:
-        rope = find_rope(model)
+        rope = find_backbone(model).get_rope_index
         firsts = [batch.pictures[group[0]] for group in groups]
         positions = [
             compute_positions(rope, *batch.prompt(group[0]), shown)
@@ -122,148 +162,58 @@ class SharedPrefixGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 def find_obstacle(model: Any) -> str | None:
     """Why a model cannot be trained with shared prompts, or None where it can."""
     text = model.config.get_text_config()
-    if find_rope(model) is None:
+    if find_backbone(model) is None:
         return f"{model.config.model_type} has no get_rope_index: only Qwen-VL models are known"
     if "sliding_attention" in (getattr(text, "layer_types", None) or ()):
         return "it has sliding attention layers"
-    if "flash" in str(getattr(model.config, "_attn_implementation", "")):
-        return "flash attention takes no mask of its own; load the model with sdpa attention"
+    attention = getattr(model.config, "_attn_implementation", None) or "sdpa"
+    if attention != "sdpa":
+        return f"{attention} attention takes no such mask; load the model with sdpa attention"
     if getattr(text, "num_experts", None):
         return "mixtures of experts balance over whole rows"
     return None
 
 
-def find_rope(model: Any) -> Any:
-    """`get_rope_index` of the Qwen-VL model inside whatever wraps it, None where there is none."""
-    inside = (module for module in model.modules() if hasattr(module, "get_rope_index"))
-    found = next(inside, None)
-    return None if found is None else found.get_rope_index
+def _chunk(groups: Sequence[Sequence[int]], most: int) -> list[list[list[int]]]:
+    """Samples in order of their groups, cut into as many parts as stock's: of `most` samples each.
 
-
-def split_pictures(
-    pixel_values: torch.Tensor | None,
-    image_grid_thw: torch.Tensor | None,
-    num_images: Sequence[int] | None,
-    num_samples: int,
-) -> list[Pictures]:
-    """Each sample's own patches and grids."""
-    if pixel_values is None or image_grid_thw is None or num_images is None:
-        return [None] * num_samples
-    grids = torch.split(image_grid_thw, list(num_images))
-    rows = [int(grid.prod(dim=-1).sum()) for grid in grids]
-    pixels = torch.split(pixel_values, rows)
-    return [(own, grid) if len(grid) else None for own, grid in zip(pixels, grids, strict=True)]
-
-
-def find_groups(batch: Batch) -> list[list[int]]:
-    """Samples with the same prompt and the same pictures, in order of their first."""
-    groups: list[list[int]] = []
-    by_tokens: dict[tuple[int, ...], list[list[int]]] = {}
-    for sample in range(len(batch.input_ids)):
-        alike = by_tokens.setdefault(tuple(batch.prompt(sample)[0].tolist()), [])
-        for group in alike:
-            if _same_pictures(batch.pictures[group[0]], batch.pictures[sample]):
-                group.append(sample)
-                break
-        else:
-            alike.append([sample])
-            groups.append(alike[-1])
-    return groups
-
-
-def _same_pictures(first: Pictures, second: Pictures) -> bool:
-    if first is None or second is None:
-        return first is second
-    return all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
-
-
-def compute_positions(
-    rope: Any, prompt: torch.Tensor, token_types: torch.Tensor, shown: Pictures
-) -> torch.Tensor:
-    """mRoPE positions (3, length) of a prompt."""
-    if shown is None:
-        return torch.arange(len(prompt), device=prompt.device).expand(3, -1)
-    positions, _deltas = rope(
-        prompt[None], mm_token_type_ids=token_types[None], image_grid_thw=shown[1]
-    )
-    found: torch.Tensor = positions[-3:, 0]
-    return found
-
-
-def pack(
-    batch: Batch,
-    groups: Sequence[Sequence[int]],
-    positions: Sequence[torch.Tensor],
-    pad_token_id: int,
-) -> Packed:
-    """Lay out a row for each group; `positions` (3, length) are those of its prompt."""
-    device = batch.input_ids.device
-    prompts = [batch.prompt(group[0])[0] for group in groups]
-    completions = [[batch.completion(sample) for sample in group] for group in groups]
-    length = max(
-        len(prompt) - 1 + sum(len(completion) for completion in own)
-        for prompt, own in zip(prompts, completions, strict=True)
-    )
-    count = len(groups)
-    input_ids = torch.full((count, length), pad_token_id, device=device)
-    labels = torch.full((count, length), -100, device=device)
-    position_ids = torch.zeros((3, count, length), dtype=torch.long, device=device)
-    # A token sees at least itself: a row of a softmax over nothing would be no number.
-    mask = torch.eye(length, dtype=torch.bool, device=device).repeat(count, 1, 1)
-    starts: dict[int, tuple[int, int, int]] = {}
-    for row, (prompt, own) in enumerate(zip(prompts, completions, strict=True)):
-        front = len(prompt) - 1
-        input_ids[row, :front] = prompt[:-1]
-        position_ids[:, row, :front] = positions[row][:, :-1]
-        mask[row, :front, :front] = _causal(front, device)
-        column = front
-        for sample, completion in zip(groups[row], own, strict=True):
-            size = len(completion)
-            place = slice(column, column + size)
-            input_ids[row, place] = torch.cat([prompt[-1:], completion])[:size]
-            labels[row, place] = completion
-            steps = torch.arange(size, device=device)
-            position_ids[:, row, place] = positions[row][:, -1:] + steps
-            mask[row, place, :front] = True
-            mask[row, place, place] = _causal(size, device)
-            starts[sample] = (row, column, size)
-            column += size
-    return Packed(input_ids, labels, mask[:, None], position_ids, starts)
-
-
-def _causal(size: int, device: torch.device) -> torch.Tensor:
-    return torch.ones((size, size), dtype=torch.bool, device=device).tril()
-
-
-def unpack(values: torch.Tensor, packed: Packed, into: torch.Tensor) -> torch.Tensor:
-    """Values (n, L) of packed rows as rows of samples: a copy of `into` (B, C), filled in."""
-    samples: list[int] = []
-    columns: list[int] = []
-    rows: list[int] = []
-    places: list[int] = []
-    for sample, (row, start, size) in packed.starts.items():
-        samples += [sample] * size
-        columns += range(size)
-        rows += [row] * size
-        places += range(start, start + size)
-    filled: torch.Tensor = into.index_put(
-        (
-            torch.tensor(samples, device=into.device),
-            torch.tensor(columns, device=into.device),
-        ),
-        values[rows, places].to(into.dtype),
-    )
-    return filled
-
-
-def _chunks(groups: Sequence[list[int]], most: int) -> list[list[list[int]]]:
-    """Groups put together as long as they hold at most `most` samples; larger ones alone."""
-    chunks: list[list[list[int]]] = []
-    count = most
+    Processes that share a model must all call it equally often, however their groups lie.
+    """
+    parts: list[list[list[int]]] = []
+    room = 0
     for group in groups:
-        if count + len(group) > most:
-            chunks.append([])
-            count = 0
-        chunks[-1].append(group)
-        count += len(group)
-    return chunks
+        left = list(group)
+        while left:
+            if room == 0:
+                parts.append([])
+                room = most
+            parts[-1].append(left[:room])
+            room, left = room - len(parts[-1][-1]), left[room:]
+    return parts
+
+
+def _shuffle_groups(scored: dict[str, Any]) -> dict[str, Any]:
+    """TRL's shuffle of a generation batch, with the samples of a prompt kept beside each other.
+
+    The groups come in the order of the first of each in TRL's own permutation, so that the random
+    numbers that follow are those of a stock run.
+    """
+    permutation = torch.randperm(len(scored["prompt_ids"])).tolist()
+    ids, mask = scored["prompt_ids"], scored["prompt_mask"]
+    shown = scored.get("pixel_values") or [None] * len(ids)
+    grids = scored.get("image_grid_thw") or [None] * len(ids)
+    pictures: list[Pictures] = [
+        None if pixels is None or not len(grid) else (pixels, grid)
+        for pixels, grid in zip(shown, grids, strict=True)
+    ]
+    batch = Batch(ids, mask, torch.zeros_like(ids), 0, pictures)
+    place = {sample: index for index, sample in enumerate(permutation)}
+    groups = [sorted(group, key=place.__getitem__) for group in find_groups(batch)]
+    order = [sample for group in sorted(groups, key=lambda g: place[g[0]]) for sample in group]
+
+    def arrange(values: Any) -> Any:
+        if values is None or (isinstance(values, torch.Tensor) and values.ndim == 0):
+            return values
+        return values[order] if isinstance(values, torch.Tensor) else [values[i] for i in order]
+
+    return {name: arrange(values) for name, values in scored.items()}
