@@ -32,6 +32,7 @@ LEVELS = (
     ("evaluation", "reporting"),
     ("inspector", "training"),
     ("run_folder",),
+    ("server",),
     ("cli",),
     ("__init__", "__main__"),
 )
