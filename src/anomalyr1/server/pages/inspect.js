@@ -39,18 +39,23 @@ function follow(job, onprogress) {
   return new Promise((resolve, reject) => {
     const events = new EventSource(`/api/jobs/${job.id}/events`);
     events.onerror = () => { if (events.readyState === EventSource.CLOSED) reject(new Error("The connection broke; the results will be in the history.")); };
-    events.onmessage = async (message) => {
-      const now = JSON.parse(message.data); onprogress(now);
+    let chain = Promise.resolve(); // one message after the other: a later one must not overtake
+    events.onmessage = (message) => {
+      const now = JSON.parse(message.data);
       if (now.state === "done") events.close();
-      for (const id of now.inspections.slice(0)) {
+      chain = chain.then(() => take(now)).catch(reject);
+    };
+    async function take(now) {
+      onprogress(now);
+      for (const id of now.inspections) {
         if (seen.has(id)) continue;
-        seen.add(id);
         const item = await ask(`/api/inspections/${id}`);
-        if (item.state === "queued") { seen.delete(id); break; }
+        if (item.state === "queued") break;
+        seen.add(id);
         add(item);
       }
       if (now.state === "done") resolve();
-    };
+    }
   });
 }
 

@@ -27,23 +27,27 @@ async function open(id) {
     el("div", { class: "stack" }, el("div", { class: "panel stack" }, el("p", { class: "soft" }, "Your verdict"),
       el("div", { class: "row" }, el("button", { class: "primary", type: "button", disabled: current.decision === "unread", onclick: () => confirm() }, "Confirm ", el("kbd", {}, "Enter")), el("button", { type: "button", onclick: () => save("normal") }, "Normal ", el("kbd", {}, "N")), el("button", { type: "button", onclick: () => save("anomalous") }, "Anomalous ", el("kbd", {}, "A")), el("button", { type: "button", onclick: skip }, "Skip ", el("kbd", {}, "S"))),
       labels, el("label", { class: "field" }, "Comment", comment)), describe(current))));
-  list(regions);
+  list();
 }
-function list(regions) {
+function list() {
   drawButton.setAttribute("aria-pressed", String(panel.viewer.state.drawing));
-  labels.replaceChildren(...panel.viewer.state.regions.concat(panel.viewer.state.regions.length ? [] : []).map((region, index) => {
+  labels.replaceChildren(...panel.viewer.state.regions.map((region, index) => {
     const swatch = el("span", { class: "swatch" }); swatch.style.background = COLOURS[index % COLOURS.length];
     return el("li", { class: "row" }, swatch, el("input", { value: region.label, maxlength: 200, placeholder: "kind of defect", "aria-label": `Label of box ${index + 1}`, oninput: (event) => { region.label = event.target.value; panel.viewer.draw(); } }), el("button", { class: "small", type: "button", "aria-label": `Delete box ${index + 1}`, onclick: () => { panel.viewer.state.chosen = index; panel.viewer.remove(); } }, "×"));
   }));
 }
-const confirm = attempt(async () => { if (current.decision === "unread") throw new Error("The answer was not read: choose normal or anomalous."); await save(current.decision); });
+const confirm = attempt(async () => { if (!current) return; if (current.decision === "unread") throw new Error("The answer was not read: choose normal or anomalous."); await save(current.decision); });
 const save = attempt(async (chosen) => {
   if (!current) return;
+  const item = current, reviewer = person();
+  current = null; // a second key press must not judge the same picture again
   const regions = chosen === "normal" ? [] : panel.viewer.state.regions.map(({ box_xyxy, label, description }) => ({ box_xyxy, label: label ?? "", description: description ?? "" }));
-  const done = await ask(`/api/inspections/${current.id}/reviews`, { method: "POST", json: { reviewer: person(), verdict: chosen, regions, comment: comment.value } });
-  last = { review: done.review.id, inspection: current.id }; queue = queue.filter((id) => id !== current.id);
-  tell(`Saved: ${chosen}. Z undoes.`); left.textContent = `${queue.length} more in this round`;
+  let done;
+  try { done = await ask(`/api/inspections/${item.id}/reviews`, { method: "POST", json: { reviewer, verdict: chosen, regions, comment: comment.value } }); } catch (error) { current = item; throw error; }
+  last = { review: done.review.id, inspection: item.id }; queue = queue.filter((id) => id !== item.id);
+  tell(`Saved: ${chosen}. Z undoes.`);
   await (queue.length ? open(queue[0]) : load());
+  if (queue.length) left.textContent = `${queue.length} more in this round`;
 });
 const skip = attempt(async () => { queue.push(queue.shift()); await open(queue[0]); });
 const undo = attempt(async () => {
