@@ -123,7 +123,7 @@ def main() -> None:
             store = Store.open(data)
             problems += verify_store(store).problems
             store.close()
-            print(f"kill {number + 1}: {len(keys)} jobs accepted", file=sys.stderr)
+            sys.stderr.write(f"kill {number + 1}: {len(keys)} jobs accepted\n")
         server = subprocess.Popen(command)
         time.sleep(3)
         stop.set()
@@ -155,7 +155,7 @@ def main() -> None:
         }
         store.close()
     given.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
     sys.exit(bool(result["lost"] or result["twice"] or result["problems"]))
 
 

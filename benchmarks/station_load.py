@@ -85,7 +85,7 @@ def main() -> None:
         "memory_mib_at_the_end": read_memory(given.pid),
     }
     given.out.write_text(json.dumps(result, indent=2) + "\n")
-    print(json.dumps(result, indent=2))
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
