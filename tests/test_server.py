@@ -15,6 +15,7 @@ import pytest
 from builders import NORMAL, anomalous, make_inspector
 from fastapi.testclient import TestClient
 from openai import OpenAI
+from test_pages import Served
 from test_store import picture_bytes
 
 from anomalyr1.data.records import load_records
@@ -424,3 +425,70 @@ def test_a_chat_that_names_no_picture_we_may_read_is_refused(
     answer = client.post("/v1/chat/completions", json=body)
     assert answer.status_code == 400
     assert "message" in answer.json()["error"]
+
+
+# Any request
+
+
+def test_no_described_request_makes_a_fault(tmp_path: Path) -> None:
+    import schemathesis
+
+    served = Served(tmp_path / "data", make_inspector(broken))
+    try:
+        address = f"http://127.0.0.1:{served.port}/openapi.json"
+        # Promotions would load models by name; an event stream may wait for work.
+        schema = schemathesis.openapi.from_url(address).exclude(path_regex="/api/model/|/events$")
+        checked: list[str] = []
+        for operation in schema.get_all_operations():
+            run_examples(operation.ok().as_strategy(), checked)
+    finally:
+        served.close()
+    assert len(set(checked)) > 20
+
+
+def run_examples(strategy: Any, checked: list[str]) -> None:
+    from hypothesis import HealthCheck, Phase, given, settings
+
+    @given(case=strategy)
+    @settings(
+        max_examples=4,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    def check(case: Any) -> None:
+        answer = case.call()
+        checked.append(case.operation.label)
+        assert answer.status_code < 500, (case.operation.label, answer.text)
+
+    check()
+
+
+def test_malformed_pictures_are_refused_and_leave_no_file(client: TestClient) -> None:
+    from random import Random
+
+    generator = Random(0)
+    whole = [picture_bytes(3), *(save_as(kind) for kind in ("JPEG", "GIF", "TIFF", "WEBP", "BMP"))]
+    for number in range(500):
+        payload = bytearray(generator.choice(whole))
+        for _ in range(generator.randrange(1, 20)):
+            payload[generator.randrange(len(payload))] = generator.randrange(256)
+        cut = bytes(payload[: generator.randrange(len(payload))])
+        sent = [("pictures", (f"{number}.png", cut, "image/png"))]
+        answer = client.post("/api/inspect", files=sent, data={"wait": "false"})
+        assert answer.status_code in (202, 200, 400, 429), answer.text
+    store = client.app.state.station.store  # type: ignore[attr-defined]
+    assert list((store.folder.root / "incoming").iterdir()) == []
+    health = verify_store(store)
+    assert health.problems == ()
+    assert health.num_loose == 0
+
+
+def save_as(kind: str) -> bytes:
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 24), (9, 99, 199)).save(buffer, kind)
+    return buffer.getvalue()

@@ -10,14 +10,14 @@ const refresh = attempt(async () => {
   const tile = (title, share, says) => el("div", { class: "panel" }, el("dt", {}, title), el("dd", {}, percent(share.value), el("small", {}, share.n ? `${percent(share.low)} to ${percent(share.high)} · n = ${share.n}` : says)));
   place.replaceChildren(
     el("dl", { class: "tiles" }, el("div", { class: "panel" }, el("dt", {}, "Inspected"), el("dd", {}, String(trends.total), el("small", {}, "finished pictures"))), tile("Agreement", trends.agreement, "nothing reviewed yet"), tile("Overkill", trends.overkill, "no normal part reviewed yet"), tile("Miss", trends.miss, "no anomalous part reviewed yet")),
-    el("section", { class: "panel stack" }, el("h2", {}, "Verdicts by day"), el("div", { class: "legend" }, KINDS.map((kind) => el("span", { class: kind }, kind))), days(trends.days)),
+    el("section", { class: "panel stack" }, el("h2", {}, "Verdicts by day"), el("div", { class: "legend" }, KINDS.map((kind) => el("span", { class: kind }, kind))), el("div", { class: "scroll" }, days(trends.days))),
     el("div", { class: "tiles" }, [["anomaly_score", "Scores of the model"], ["detector_score", "Scores of the detector"]].map(([name, title]) => el("section", { class: "panel stack" }, el("h2", {}, title), histogram(trends.scores[name])))));
 });
 function days(found) {
   if (!found.length) return el("p", { class: "soft" }, "Nothing inspected yet.");
   const most = Math.max(...found.map((day) => KINDS.reduce((sum, kind) => sum + (day[kind] ?? 0), 0)));
   const width = 900 / found.length, used = Math.min(60, width * 0.7), height = (count) => 150 * count / most;
-  return svg("svg", { class: "chart", viewBox: "0 0 960 210", role: "img", "aria-label": `Verdicts on ${found.length} days, at most ${most} a day` }, svg("line", { x1: 40, x2: 950, y1: 170, y2: 170 }), svg("text", { x: 34, y: 26, "text-anchor": "end" }, String(most)), svg("text", { x: 34, y: 174, "text-anchor": "end" }, "0"),
+  return svg("svg", { class: "chart days", viewBox: "0 0 960 210", role: "img", "aria-label": `Verdicts on ${found.length} days, at most ${most} a day` }, svg("line", { x1: 40, x2: 950, y1: 170, y2: 170 }), svg("text", { x: 34, y: 26, "text-anchor": "end" }, String(most)), svg("text", { x: 34, y: 174, "text-anchor": "end" }, "0"),
     found.flatMap((day, index) => {
       let top = 170; const x = 45 + width * index + (width - used) / 2;
       const bars = KINDS.filter((kind) => day[kind]).map((kind) => { const tall = height(day[kind]); top -= tall; return svg("rect", { class: kind, x, y: top, width: used, height: tall }, svg("title", {}, `${day.day}: ${day[kind]} ${kind}`)); });
