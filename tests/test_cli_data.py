@@ -60,5 +60,5 @@ def test_a_damaged_picture_is_named_and_nothing_is_written(tmp_path: Path) -> No
 
 
 def test_a_layout_that_is_not_known_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="LAYOUT is 'visa'; choose one of"):
-        import_layout("visa", tmp_path, "--out", tmp_path / "out.jsonl")
+    with pytest.raises(InputError, match="LAYOUT is 'imagenet'; choose one of"):
+        import_layout("imagenet", tmp_path, "--out", tmp_path / "out.jsonl")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from builders import NORMAL, anomalous, make_inspector, make_picture
 from typer.testing import CliRunner
 
 from anomalyr1 import cli
-from anomalyr1.data.records import write_records
+from anomalyr1.data.records import load_records, write_records
 from anomalyr1.inspector import Inspector
 from anomalyr1.types import InputError, Label, Record, Region
 
@@ -94,3 +96,28 @@ def test_other_settings_in_the_same_folder_are_refused(tmp_path: Path, asked: li
         with pytest.raises(InputError, match=f"{tmp_path / 'out'} holds a run with other settings"):
             evaluate(parts, "--out", tmp_path / "out", *flags)
     assert len(asked) == 4
+
+
+def test_shots_have_a_folder_each_and_one_table(tmp_path: Path, asked: list[str]) -> None:
+    parts = load_records(write_parts(tmp_path))
+    pool = tuple(make_picture(tmp_path / f"normal{number}.png") for number in range(3))
+    write_records(
+        tmp_path / "shared.jsonl", [replace(part, reference_paths=pool) for part in parts]
+    )
+    out = tmp_path / "out"
+    evaluate(tmp_path / "shared.jsonl", "--out", out, "--shots", 2, "--shots", 1, "--limit", 3)
+    assert asked == ["bad1", "bad2", "good1"] * 2
+    rows = list(csv.DictReader((out / "shots.csv").open()))
+    assert {row["shots"] for row in rows} == {"1", "2"}
+    assert read_values(out / "shots_1")["verdict_balanced_accuracy"] == 1.0
+    assert (out / "shots_2/report.html").is_file()
+    with pytest.raises(InputError, match="exclude each other"):
+        evaluate(tmp_path / "shared.jsonl", "--out", out, "--shots", 1, "--max-references", 1)
+    with pytest.raises(InputError, match="4 shots want 4"):
+        evaluate(tmp_path / "shared.jsonl", "--out", out, "--shots", 4)
+
+
+def test_chance_is_evaluated_like_any_model(tmp_path: Path) -> None:
+    evaluate(write_parts(tmp_path), "--model", "random", "--out", tmp_path / "out")
+    assert read_values(tmp_path / "out")["unread_rate"] == 0.0
+    assert "Reliability of the model score" in (tmp_path / "out/report.html").read_text()

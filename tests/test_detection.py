@@ -2,14 +2,18 @@
 
 import numpy as np
 import pytest
+from sklearn.metrics import f1_score
 
 from anomalyr1.evaluation.detection import (
     compute_average_precision,
     compute_balanced_accuracy,
+    compute_calibration_error,
+    compute_f1_max,
     compute_image_auroc,
     compute_roc_curve,
     rank_scores,
 )
+from anomalyr1.evaluation.intervals import calibration_statistic, f1_max_statistic
 from anomalyr1.types import InputError
 
 FOUR = np.array([False, False, True, True])
@@ -97,3 +101,33 @@ def test_a_roc_curve_runs_from_corner_to_corner():
     curve = compute_roc_curve(FOUR, [0.1, None, None, 0.9])
     assert curve[0] == (0.0, 0.0)
     assert curve[-1] == (1.0, 1.0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_f1_max_is_the_best_f1_of_any_threshold(seed):
+    rng = np.random.default_rng(seed)
+    labels = rng.random(40) < 0.4
+    scores = [
+        round(float(value), 1) for value in np.clip(rng.normal(0.4 + 0.2 * labels, 0.2), 0, 1)
+    ]
+    best = max(f1_score(labels, np.array(scores) >= threshold) for threshold in set(scores))
+    assert compute_f1_max(labels, scores).value == pytest.approx(best)
+    weights = np.ones((1, 40))
+    assert f1_max_statistic(labels, np.array(scores))(weights)[0] == pytest.approx(best)
+
+
+def test_f1_max_is_not_helped_by_unread_answers():
+    assert compute_f1_max(FOUR, [0.1, 0.2, 0.8, 0.9]).value == 1.0
+    assert compute_f1_max(FOUR, [None, 0.2, 0.8, 0.9]).value == pytest.approx(0.8)
+    assert compute_f1_max(FOUR[2:], [0.1, 0.2]).reason == "no normal picture"
+
+
+def test_calibration_error_weighs_each_bin_by_its_pictures():
+    labels = np.array([True, False, True, True, False])
+    scores = [0.95, 0.95, 0.95, 0.15, None]
+    expected = (3 * abs(0.95 - 2 / 3) + 1 * abs(0.15 - 1.0)) / 4
+    assert compute_calibration_error(labels, scores).value == pytest.approx(expected)
+    known = np.array(scores[:4])
+    statistic = calibration_statistic(labels[:4], known, 10)
+    assert statistic(np.ones((1, 4)))[0] == pytest.approx(expected)
+    assert compute_calibration_error(labels, [None] * 5).reason == "no score"

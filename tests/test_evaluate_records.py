@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from builders import make_picture
 from PIL import Image
 
 from anomalyr1.evaluation.records import (
@@ -18,7 +19,7 @@ from anomalyr1.evaluation.records import (
     write_metrics,
 )
 from anomalyr1.evaluation.report import TITLES, write_evaluation_report
-from anomalyr1.types import Defect, Finding, InputError, Metric, Record, Region
+from anomalyr1.types import Defect, Finding, InputError, MaskPart, Metric, Record, Region
 
 SIZE = (8, 6)
 BOX = (1.0, 1.0, 4.0, 4.0)
@@ -293,3 +294,28 @@ def test_a_run_without_scores_or_findings_still_has_a_report(tmp_path):
     page = write_page(tmp_path, [make_record("a"), make_record("b", "anomalous")], [])
     assert "no finding in this run" in page
     assert "<polyline" not in page
+
+
+def test_saturation_areas_of_the_records_decide_spro(tmp_path: Path) -> None:
+    picture = make_picture(tmp_path / "part.png", (32, 24))
+    part = np.zeros((24, 32), np.uint8)
+    part[4:12, 4:12] = 255
+    mask_path = tmp_path / "mask.png"
+    Image.fromarray(part).save(mask_path)
+    anomaly_map = np.zeros((24, 32), np.float32)
+    anomaly_map[4:8, 4:8] = 1.0  # 16 of 64 pixels
+    values = {}
+    for area in (16, 32, 64):
+        record = Record(
+            "part",
+            picture,
+            label="anomalous",
+            mask_path=mask_path,
+            mask_parts=(MaskPart(mask_path, area),),
+        )
+        finding = Finding("part", str(picture), "anomalous", image_size_wh=(32, 24))
+        metrics = compute_metrics(
+            [record], [finding], maps=lambda _: anomaly_map, masks=lambda _: None
+        )
+        values[area] = next(one for one in metrics if one.name == "spro_fpr05").value
+    assert values == pytest.approx({16: 1.0, 32: 0.5, 64: 0.25}, abs=0.03)

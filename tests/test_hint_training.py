@@ -11,7 +11,13 @@ torch = pytest.importorskip("torch")
 
 from anomalyr1.detectors.patch_memory import open_session, run_head  # noqa: E402
 from anomalyr1.training.backbone import TAP_CHANNELS, Backbone, standardise  # noqa: E402
-from anomalyr1.training.hint import Head, Sample, export_head, train_head  # noqa: E402
+from anomalyr1.training.hint import (  # noqa: E402
+    Head,
+    Sample,
+    export_head,
+    load_head,
+    train_head,
+)
 
 
 def make_sample(seed: int, height: int = 24, width: int = 16) -> Sample:
@@ -54,6 +60,8 @@ def test_the_exported_head_says_what_torch_says(tmp_path: Path) -> None:
     head = Head()
     export_head(head, tmp_path / "head.onnx", {"seed": 0})
     assert (tmp_path / "hint.json").is_file()
+    for name, value in load_head(tmp_path / "head.onnx").state_dict().items():
+        assert torch.equal(value, head.state_dict()[name]), name
     session = open_session(tmp_path / "head.onnx", 1)
     for height, width in ((24, 16), (32, 48)):
         sample = make_sample(1, height, width)

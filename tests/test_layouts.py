@@ -203,9 +203,3 @@ def test_a_plain_folder_gives_pictures_of_which_nothing_is_known(tmp_path: Path)
     assert {(record.label, record.split) for record in records} == {(None, "")}
     with pytest.raises(InputError, match="no such folder"):
         load_folder(tmp_path / "absent")
-
-
-def test_every_layout_takes_a_folder(tmp_path: Path) -> None:
-    folder = write_category(tmp_path / "nut")
-    for name, load in LAYOUTS.items():
-        assert load(folder), name

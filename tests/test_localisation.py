@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 from scipy import ndimage
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
 from anomalyr1.evaluation.localisation import (
     add_counts,
     compute_aupro,
     compute_mask_iou,
+    compute_pixel_ap,
     compute_pixel_auroc,
+    compute_pixel_f1_max,
+    compute_spro,
     count_pixels,
     tally_boxes,
 )
@@ -170,4 +173,75 @@ def test_mask_iou_refuses_other_sizes_and_an_empty_truth():
 def test_boxes_are_matched_one_to_one(predicted, truth, at_10, at_50):
     tally = tally_boxes(predicted, truth)
     assert (tally.num_predicted, tally.num_true) == (len(predicted), len(truth))
-    assert tally.matched == {0.1: at_10, 0.5: at_50}
+    assert (tally.matched[0.1], tally.matched[0.5]) == (at_10, at_50)
+    assert at_50 <= tally.matched[0.3] <= at_10
+
+
+def test_mean_iou_counts_missed_boxes_as_nothing():
+    tally = tally_boxes([(0, 0, 4, 4), (9, 9, 12, 10)], [(0, 0, 4, 2), (6, 6, 8, 8)])
+    assert tally.iou_sum == pytest.approx(0.5)
+
+
+def compute_spro_directly(pictures, limit):
+    """sPRO by thresholding at every score: pictures are (map, [(part, saturation area)])."""
+    scores = np.unique(np.concatenate([values.ravel() for values, _ in pictures]))[::-1]
+    points = [(0.0, 0.0)]
+    for score in scores:
+        overlaps, wrong, normal = [], 0, 0
+        for values, parts in pictures:
+            union = np.zeros(values.shape, bool)
+            for part, _ in parts:
+                union |= part
+            found = values >= score
+            overlaps += [min((found & part).sum() / area, 1.0) for part, area in parts]
+            wrong += (found & ~union).sum()
+            normal += (~union).sum()
+        points.append((wrong / normal, float(np.mean(overlaps))))
+    rates, shares = np.array(points).T
+    inside = rates <= limit
+    edge = np.interp(limit, rates, shares)
+    return np.trapezoid([*shares[inside], edge], [*rates[inside], limit]) / limit
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_streamed_spro_agrees_with_thresholding_at_every_score(seed):
+    rng = np.random.default_rng(seed)
+    pictures, streamed = [], []
+    for _ in range(3):
+        values = rng.random((12, 15)).astype(np.float32)
+        first, second = np.zeros((12, 15), bool), np.zeros((12, 15), bool)
+        first[1:5, 2:7], second[4:10, 5:9] = True, True
+        values[first] = np.sqrt(values[first])
+        parts = [(first, 7), (second, int(second.sum()))]
+        pictures.append((values, parts))
+        streamed.append(count_pixels(values, first | second, parts))
+    for limit in (0.05, 0.3):
+        expected = compute_spro_directly(pictures, limit)
+        assert compute_spro(add_counts(streamed), limit) == pytest.approx(expected, abs=5e-3)
+
+
+def test_a_defect_found_up_to_its_saturation_counts_as_found_whole():
+    part = np.zeros((10, 10), bool)
+    part[2:6, 2:6] = True
+    values = np.zeros((10, 10), np.float32)
+    values[2:4, 2:4] = 1.0  # 4 of 16 pixels, nothing else
+    assert compute_spro(count_pixels(values, part, [(part, 4)])) == pytest.approx(1.0)
+    assert compute_spro(count_pixels(values, part, [(part, 8)])) == pytest.approx(0.5, abs=0.03)
+    assert compute_spro(count_pixels(values, part)) is None
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_pixel_ap_and_f1_max_agree_with_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    mask = rng.random((40, 30)) < 0.2
+    values = np.clip(rng.normal(0.4 + 0.2 * mask, 0.2), 0, 1)
+    values = (np.floor(values * 4095) / 4096).astype(np.float32)  # a bin a value
+    counts = count_pixels(values, mask)
+    assert compute_pixel_ap(counts) == pytest.approx(
+        average_precision_score(mask.ravel(), values.ravel()), abs=1e-9
+    )
+    precision, recall, _ = precision_recall_curve(mask.ravel(), values.ravel())
+    best = np.nanmax(2 * precision * recall / np.maximum(precision + recall, 1e-12))
+    assert compute_pixel_f1_max(counts) == pytest.approx(best, abs=1e-9)
+    assert compute_pixel_ap(count_pixels(values, np.zeros_like(mask))) is None
+    assert compute_pixel_f1_max(count_pixels(values, np.ones_like(mask))) is None

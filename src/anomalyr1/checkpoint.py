@@ -130,6 +130,13 @@ def resolve_source(source: str) -> str:
     return str(folder)
 
 
+def find_hint_folder(source: str) -> Path:
+    """The detector that a checkpoint of a name, folder or hub id brings along in `hint/`, or else
+    the bundled one."""
+    own = Path(resolve_source(source)) / "hint"
+    return own if (own / "head.onnx").is_file() else NANO_FOLDER / "hint"
+
+
 def _resolve_base(folder: Path) -> str:
     """The folder or hub id of an adapter's base model. A path may be relative to the adapter."""
     name = adapters.read_base(folder)

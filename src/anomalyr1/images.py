@@ -113,15 +113,18 @@ def load_mask(
 ) -> NDArray[np.bool_]:
     """Return a mask as a bool array (H, W), True where the value is above `threshold` of 255.
 
-    Soft edges are cut at the threshold. A mask whose largest value is 1 is True where nonzero.
-    A colour counts by its brightest channel; with a coloured palette everything that is not black
-    is True, because label colours may be dim. Transparent pixels are False. EXIF orientation is
+    Of a folder the union of its pictures. Soft edges are cut at the threshold. A mask whose
+    largest value is 1 is True where nonzero. A colour counts by its brightest channel; with a
+    coloured palette everything that is not black is True, because label colours may be dim.
+    Transparent pixels are False. EXIF orientation is
     applied. `size_wh` is the picture's (width, height).
 
     Raises InputError for another size, an unreadable file, and for a mask that holds values but
     none above the threshold (label numbers 2, 3, ...): reading it as empty would hide a defect.
     """
     path = Path(path)
+    if path.is_dir():
+        return _unite_masks(path, size_wh, threshold, image_name)
     with _opened(path, MAX_BYTES, MAX_PIXELS, None) as (image, shown):
         found_wh = _upright_size(image)
         if found_wh != tuple(size_wh):
@@ -142,6 +145,15 @@ def load_mask(
             "numbers, save the mask with 255 where the defect is"
         )
     return mask > threshold
+
+
+def _unite_masks(
+    folder: Path, size_wh: tuple[int, int], threshold: int, image_name: str
+) -> NDArray[np.bool_]:
+    united = np.zeros((size_wh[1], size_wh[0]), dtype=bool)
+    for path in find_images([folder]):
+        united |= load_mask(path, size_wh, threshold, image_name=image_name)
+    return united
 
 
 def find_images(paths: Sequence[str | Path]) -> list[Path]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalyr1.checkpoint import NANO_FOLDER
+from anomalyr1.checkpoint import find_hint_folder
 from anomalyr1.detectors import Detector
 from anomalyr1.engines import Engine
 from anomalyr1.geometry import to_original
@@ -89,7 +89,7 @@ class Inspector:
         """Load a checkpoint by name, folder or hub id. Raises InputError for an unusable one."""
         from anomalyr1.engines.transformers_engine import TransformersEngine
 
-        detector = load_detector(hint)
+        detector = load_detector(hint, model)
         masker = build_masker(masks, sam2_model=sam2_model) if masks != "none" else None
         engine = TransformersEngine.load(model, device=device)
         return cls(engine, detector=detector, masker=masker)
@@ -280,15 +280,16 @@ class Inspector:
         )
 
 
-def load_detector(hint: str) -> Detector | None:
-    """The detector of a hint: "auto" the bundled one, "none" None, "dinov2:SOURCE" DINOv2 from a
-    folder or hub id. Raises InputError for anything else."""
+def load_detector(hint: str, model: str = "nano") -> Detector | None:
+    """The detector of a hint: "auto" the one that the model brings along or the bundled one,
+    "none" None, "dinov2:SOURCE" DINOv2 from a folder or hub id. Raises InputError for anything
+    else."""
     if hint == "none":
         return None
     if hint == "auto":
         from anomalyr1.detectors.patch_memory import PatchMemoryDetector
 
-        return PatchMemoryDetector.load(NANO_FOLDER / "hint")
+        return PatchMemoryDetector.load(find_hint_folder(model))
     if hint.startswith("dinov2:"):
         from anomalyr1.detectors.dinov2 import Dinov2Detector
 

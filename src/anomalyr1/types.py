@@ -28,12 +28,16 @@ class InputError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """A multiple-choice question: `options` maps letters to texts, `answer` is a letter or None."""
+    """A multiple-choice question: `options` maps letters to texts, `answer` is a letter or None.
+
+    `is_verified`: whether its data set says that a person has checked it, None if it says nothing.
+    """
 
     text: str
     options: dict[str, str]
     answer: str | None = None
     question_type: str = ""
+    is_verified: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +51,26 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
+class MaskPart:
+    """One defect of a picture with a mask of its own, as MVTec LOCO gives them.
+
+    `saturation_area`: with so many of its pixels found, the defect counts as found whole.
+    """
+
+    mask_path: Path
+    saturation_area: int
+    defect_type: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Record:
     """One picture with what is known of it. `label` is None for a user's own photograph.
 
     `regions` are ground-truth boxes (original-image pixels) where the data set gives them;
-    `reasoning` is a reference text for supervised training, empty elsewhere.
+    `reasoning` is a reference text for supervised training, empty elsewhere. Of a mask, pixels
+    above `mask_threshold` of 255 are defect; `mask_path` may be a folder, whose pictures are then
+    united. `similar_paths` and `random_paths` are normal pictures that a benchmark offers as
+    references; `reference_paths` are those that are used.
     """
 
     record_id: str
@@ -67,6 +86,10 @@ class Record:
     regions: tuple[Region, ...] = ()
     question: Question | None = None
     reasoning: str = ""
+    mask_threshold: int = 127
+    mask_parts: tuple[MaskPart, ...] = ()
+    similar_paths: tuple[Path, ...] = ()
+    random_paths: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

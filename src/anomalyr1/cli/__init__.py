@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from anomalyr1.cli import data, demo, evaluate, export, inspect, serve, train
+from anomalyr1.cli import adapt, data, demo, evaluate, export, inspect, serve, train
 from anomalyr1.cli.console import fail
 from anomalyr1.types import InputError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("inspect")(inspect.inspect)
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
+app.command("adapt")(adapt.adapt)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.add_typer(serve.store_app, name="store")

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from anomalyr1.cli.console import err, follow, out
+from anomalyr1.cli.console import err, follow, make_printable, out
 from anomalyr1.cli.inspect import check_choice
 from anomalyr1.types import InputError
 
@@ -70,10 +70,15 @@ def synthesize(
 
 @app.command("import")
 def import_layout(
-    layout: Annotated[str, typer.Argument(help="mvtec, deeppcb or folder.")],
-    source: Annotated[Path, typer.Argument(help="The data set's folder.")],
-    out_file: Annotated[Path, typer.Option("--out", "-o", help="Records file to write.")],
+    layout: Annotated[str, typer.Argument(help="mmad, or one of --help's layouts.")],
+    source: Annotated[Path, typer.Argument(help="The data set's folder; of coco, csv its file.")],
+    out_path: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder to write to, or a .jsonl file.")
+    ],
     split: Annotated[str | None, typer.Option(help="Only this split, such as test.")] = None,
+    categories: Annotated[
+        list[str] | None, typer.Option("--category", help="Only these; repeat the option.")
+    ] = None,
     max_references: Annotated[
         int, typer.Option(min=0, help="Normal training pictures a test record refers to.")
     ] = 8,
@@ -81,34 +86,47 @@ def import_layout(
         bool, typer.Option(help="Leave out records that have no reference picture.")
     ] = False,
     seed: Annotated[int, typer.Option(help="Which references are drawn.")] = 0,
+    allow_missing: Annotated[
+        bool, typer.Option("--allow-missing", help="Of mmad: go on without absent pictures.")
+    ] = False,
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Mend known faults, and masks that seem inverted.")
+    ] = False,
 ) -> None:
-    """Read a data set's folder as it is published and write records.
+    """Read a data set as it is published, check every file, count, and write records.
 
-    Example: anomalyr1 data import mvtec MVTec/hazelnut --split test --out hazelnut.jsonl
+    Layouts: mvtec, loco, visa, visa-2cls-fewshot, visa-2cls-highshot, goodsad, btad, mpdd,
+    kolektorsdd, kolektorsdd2, dagm, deeppcb, realiad, coco, yolo, csv, classes, folder; and mmad.
+
+    A folder gets records.jsonl and import.json (counts, what differs from the published ones).
+
+    Examples:
+
+      anomalyr1 data import mvtec MVTec/hazelnut --split test --out hazelnut.jsonl
+
+      anomalyr1 data import mmad MMAD --out mmad --fix
     """
+    from anomalyr1.data.importing import ImportPlan, import_records
     from anomalyr1.data.layouts import LAYOUTS
-    from anomalyr1.data.record_checks import find_problems
-    from anomalyr1.data.records import write_records
 
-    check_choice("LAYOUT", layout, tuple(LAYOUTS))
-    if layout == "folder":
-        records = LAYOUTS[layout](source)
-    else:
-        records = LAYOUTS[layout](source, max_references=max_references, seed=seed)
-    if split is not None:
-        records = [record for record in records if record.split == split]
-    if only_with_references:
-        records = [record for record in records if record.reference_paths]
-    if not records:
-        wanted = "" if split is None else f" of split {split!r}"
-        which = " with references" if only_with_references else ""
-        raise InputError(f"{source} has no records{wanted}{which}")
-    problems = [problem for found in find_problems(records) for problem in found]
-    if problems:
-        more = [f"... and {len(problems) - 20} more problems"] if len(problems) > 20 else []
-        raise InputError("\n".join([*problems[:20], *more]))
-    write_records(out_file, records)
-    out.print(f"{out_file}: {len(records)} records", highlight=False, soft_wrap=True)
+    check_choice("LAYOUT", layout, ("mmad", *LAYOUTS))
+    done = import_records(
+        ImportPlan(
+            layout,
+            source,
+            out_path,
+            split=split,
+            categories=tuple(categories or ()),
+            max_references=max_references,
+            only_with_references=only_with_references,
+            seed=seed,
+            allow_missing=allow_missing,
+            fix=fix,
+        )
+    )
+    out.print(f"{done.records_file}: {done.num_records} records", highlight=False, soft_wrap=True)
+    for line in done.notes:
+        err.print(make_printable(line), highlight=False, soft_wrap=True)
 
 
 @app.command("fewshot")

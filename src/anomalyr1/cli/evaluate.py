@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 
 from anomalyr1.cli.console import err, follow, out, wait_for_model
 from anomalyr1.cli.inspect import check_choice, run_inspection
-from anomalyr1.types import Metric
+from anomalyr1.types import InputError, Metric, Record
+
+if TYPE_CHECKING:
+    from anomalyr1.models import RecordInspector
 
 app = typer.Typer(help="Measure a model on records.", no_args_is_help=True)
 
@@ -19,40 +23,65 @@ app = typer.Typer(help="Measure a model on records.", no_args_is_help=True)
 def records(
     records_file: Annotated[Path, typer.Argument(metavar="RECORDS", help="A records file.")],
     out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for figures and report.")],
-    model: Annotated[str, typer.Option("--model", "-m", help="As in inspect.")] = "nano",
+    model: Annotated[
+        str,
+        typer.Option(
+            "--model",
+            "-m",
+            help="As in inspect, or detector:patch-memory, detector:dinov2:ID, random, majority.",
+        ),
+    ] = "nano",
     hint: Annotated[str, typer.Option(help="As in inspect.")] = "auto",
     masks: Annotated[str, typer.Option(help="auto, map, grabcut, sam2 or none.")] = "auto",
     sam2_model: Annotated[str | None, typer.Option(help="As in inspect.")] = None,
     max_references: Annotated[
         int | None, typer.Option(min=0, help="Use at most the first so many references.")
     ] = None,
+    shots: Annotated[
+        list[int] | None,
+        typer.Option(
+            "--shots",
+            min=0,
+            help="References a category, drawn by --seed; repeat for 1, 2, 4 and 8 in one go.",
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap, too.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the shots and the bootstrap, too.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
 ) -> None:
     """Inspect every record and compare with its truth: metrics.json, metrics.csv, report.html.
 
-    Example: anomalyr1 evaluate records parts.jsonl --model nano --out results
+    With --shots, a folder for each number of shots, and shots.csv with their figures.
+
+    Examples:
+
+      anomalyr1 evaluate records parts.jsonl --model nano --out results
+
+      anomalyr1 evaluate records parts.jsonl -m detector:patch-memory --shots 1 --shots 4 --out few
     """
     from dataclasses import replace
 
     from anomalyr1.data.records import load_records
+    from anomalyr1.data.shots import draw_shots
     from anomalyr1.evaluation.cases import pair_findings
-    from anomalyr1.evaluation.records import compute_metrics, write_metrics
-    from anomalyr1.evaluation.report import write_evaluation_report
-    from anomalyr1.inspector import Inspector
+    from anomalyr1.evaluation.records import write_shots
     from anomalyr1.masks import MASKER_NAMES
-    from anomalyr1.run_folder import load_map, load_united_mask
+    from anomalyr1.models import build_inspector
 
     check_choice("--masks", masks, MASKER_NAMES)
-    loaded = load_records(records_file)[:limit]
+    if shots and max_references is not None:
+        raise InputError("--shots and --max-references exclude each other: both choose references")
+    loaded = load_records(records_file)
     if max_references is not None:
         loaded = [
             replace(record, reference_paths=record.reference_paths[:max_references])
             for record in loaded
         ]
-    pair_findings(loaded, [])  # records without a truth are refused before hours are spent on them
+    runs = {number: draw_shots(loaded, number, seed)[:limit] for number in sorted(set(shots or ()))}
+    loaded = loaded[:limit]
+    for chosen in runs.values() if runs else [loaded]:
+        pair_findings(chosen, [])  # records without a truth are refused before hours are spent
     settings: dict[str, object] = {
         "command": "evaluate records",
         "records": str(records_file),
@@ -65,22 +94,76 @@ def records(
         "seed": seed,
     }
     with wait_for_model(model):
-        inspector = Inspector.load(
-            model, hint=hint, masks=masks, sam2_model=sam2_model, device=device
+        inspector = build_inspector(
+            model, hint=hint, masks=masks, sam2_model=sam2_model, device=device, records=loaded
         )
-    results = run_inspection(inspector, loaded, out_dir, settings, batch_size, seed)
-    findings = list(follow(results, "evaluating", len(loaded)))
+    if not runs:
+        out.print(
+            build_metric_table(_evaluate(inspector, loaded, out_dir, settings, batch_size, seed))
+        )
+        return
+    measured = {}
+    for number, chosen in runs.items():
+        err.print(f"{number}-shot")
+        measured[number] = _evaluate(
+            inspector,
+            chosen,
+            out_dir / f"shots_{number}",
+            settings | {"shots": number},
+            batch_size,
+            seed,
+        )
+    write_shots(out_dir / "shots.csv", measured)
+    out.print(build_shots_table(measured))
+
+
+def _evaluate(
+    inspector: RecordInspector,
+    records: Sequence[Record],
+    out_dir: Path,
+    settings: dict[str, object],
+    batch_size: int,
+    seed: int,
+) -> list[Metric]:
+    from anomalyr1.evaluation.records import compute_metrics, write_metrics
+    from anomalyr1.evaluation.report import write_evaluation_report
+    from anomalyr1.run_folder import load_map, load_united_mask
+
+    results = run_inspection(inspector, records, out_dir, settings, batch_size, seed)
+    findings = list(follow(results, "evaluating", len(records)))
     metrics = compute_metrics(
-        loaded,
+        records,
         findings,
         maps=lambda finding: load_map(out_dir, finding),
         masks=lambda finding: load_united_mask(out_dir, finding),
         seed=seed,
     )
     write_metrics(out_dir, metrics, settings)
-    report = write_evaluation_report(out_dir, metrics, loaded, findings, settings)
-    out.print(build_metric_table(metrics))
+    report = write_evaluation_report(out_dir, metrics, records, findings, settings)
     err.print(f"report: {report}", highlight=False, soft_wrap=True)
+    return metrics
+
+
+def build_shots_table(measured: Mapping[int, Sequence[Metric]]) -> Table:
+    """A row a metric, a column a number of shots; intervals are in shots.csv."""
+    table = Table(header_style="bold", title="mean over categories")
+    table.add_column("metric", no_wrap=True)
+    for number in measured:
+        table.add_column(f"{number}-shot")
+    by_key = {
+        (number, metric.name): metric
+        for number, metrics in measured.items()
+        for metric in metrics
+        if metric.subset == "mean"
+    }
+    for name in dict.fromkeys(name for _, name in by_key):
+        cells = []
+        for number in measured:
+            metric = by_key[number, name]
+            value = "undefined" if metric.value is None else f"{metric.value:.3f}"
+            cells.append(value)
+        table.add_row(name, *cells)
+    return table
 
 
 def build_metric_table(metrics: list[Metric]) -> Table:

@@ -17,7 +17,7 @@ from anomalyr1.reporting.inspection import write_report
 from anomalyr1.types import Finding, InputError, Record
 
 if TYPE_CHECKING:
-    from anomalyr1.inspector import Inspector
+    from anomalyr1.models import RecordInspector
 
 EXAMPLES = """
 Examples:
@@ -111,7 +111,7 @@ def inspect(
 
 
 def run_inspection(
-    inspector: Inspector,
+    inspector: RecordInspector,
     records: Sequence[Record],
     out_dir: Path | None,
     settings: Mapping[str, object],

@@ -28,12 +28,21 @@ def train(
     list_recipes: Annotated[
         bool, typer.Option("--list", help="List the recipes of a folder and what they need.")
     ] = False,
+    plan_only: Annotated[
+        bool, typer.Option("--plan", help="Reckon batches, memory and time; train nothing.")
+    ] = False,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines, for --plan.")] = 1,
+    gpus: Annotated[int, typer.Option(min=1, help="GPUs a machine, for --plan.")] = 1,
+    gpu_memory: Annotated[float, typer.Option(min=1, help="GiB a GPU, for --plan.")] = 80.0,
+    strategy: Annotated[str, typer.Option(help="ddp, zero2, zero3 or fsdp2, for --plan.")] = "ddp",
 ) -> None:
     """Run a recipe from records to a checkpoint that inspect and evaluate take.
 
     Examples: anomalyr1 train recipes/nano-sft.toml sft.max_steps=100 --out runs/try
 
     anomalyr1 train --list
+
+    anomalyr1 train recipes/nano-grpo.toml --plan --nodes 4 --gpus 8
     """
     if list_recipes:
         _list(recipe_file or Path("recipes"))
@@ -44,6 +53,12 @@ def train(
     from anomalyr1.training.run import run_recipe
 
     recipe = load_recipe(recipe_file, overrides or [])
+    if plan_only:
+        from anomalyr1.training.plan import Hardware, plan
+
+        for name, value in plan(recipe, Hardware(nodes, gpus, gpu_memory), strategy):
+            out.print(f"{name:15} {value}", highlight=False, soft_wrap=True)
+        return
     folder = run_recipe(
         recipe,
         out_dir or Path("runs") / recipe_file.stem,

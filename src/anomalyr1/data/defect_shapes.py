@@ -45,7 +45,7 @@ class Canvas:
     def area_px(self, low: float = 0.0008, high: float = 0.08) -> float:
         """A defect area in pixels: a share of the picture, at most half of the part."""
         pixels = self.part.size
-        share = float(np.clip(self.between(low, high, 0.35), 0.0005, 0.3))
+        share = float(np.clip(self.between(low, high, 0.35), 0.0003, 0.3))
         return max(min(share * pixels, 0.5 * int(self.part.sum())), 9.0)
 
 

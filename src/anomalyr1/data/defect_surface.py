@@ -54,8 +54,11 @@ def scratch(canvas: Canvas) -> Floats:
 
 
 def crack(canvas: Canvas) -> Floats:
-    """A jagged dark walk with branches that thin out."""
+    """A jagged dark walk with branches that thin out, or one that runs far through the part."""
     rng, picture = canvas.rng, canvas.picture.copy()
+    if rng.random() < 0.4:
+        _run_crack(canvas, picture)
+        return picture
     length, width = line_length(canvas, 0.12, 0.8), line_width(canvas, 1.0, 3.0)
     angle = float(rng.uniform(0, 2 * np.pi))
     paths = [(curve(place_on(canvas), angle, length, rng.normal(0, 0.5), 0.22, rng, 50), width)]
@@ -76,11 +79,26 @@ def crack(canvas: Canvas) -> Floats:
     return picture
 
 
+def _run_crack(canvas: Canvas, picture: Floats) -> None:
+    """A dark line that wanders, often along a side of the picture, sometimes from rim to rim."""
+    rng = canvas.rng
+    angle = float(rng.uniform(0, np.pi))
+    if rng.random() < 0.6:
+        angle = float(rng.choice([0.0, np.pi / 2]) + rng.normal(0, 0.12))
+    length = line_length(canvas, 0.15, 1.4)
+    points = curve(
+        place_on(canvas), angle, length, rng.normal(0, 0.3), rng.uniform(0.04, 0.16), rng, 60
+    )
+    jagged = points + rng.normal(0, 0.6 * canvas.scale, points.shape)
+    alpha = worn_line(canvas, jagged.astype(np.float32), line_width(canvas, 1.2, 5.0))
+    shade(picture, -held_to_part(canvas, alpha), 1.1 * canvas.amplitude + 8)
+
+
 def hole(canvas: Canvas) -> Floats:
     """A dark opening, deepest on the lit side, with a soft rim."""
     rng, picture = canvas.rng, canvas.picture.copy()
-    area = canvas.area_px(0.0007, 0.03)
-    alpha = blob(canvas, place_on(canvas), area, 1.7, rng.uniform(0.02, 0.16), 1 + canvas.feather)
+    area = canvas.area_px(0.0004, 0.03)
+    alpha = blob(canvas, place_on(canvas), area, 2.6, rng.uniform(0.02, 0.2), 1 + canvas.feather)
     alpha = held_to_part(canvas, alpha)
     window = window_of(alpha, 4)
     if window is None:
@@ -186,11 +204,14 @@ def stain(canvas: Canvas) -> Floats:
 
 
 def discolouration(canvas: Canvas) -> Floats:
-    """A broad change of tone or hue with the texture intact: faded, burnt, yellowed, streaked."""
+    """A broad change of tone or hue with the texture intact: faded, burnt, yellowed, in a band."""
     rng, picture = canvas.rng, canvas.picture.copy()
     area = canvas.area_px(0.006, 0.28)
     edge = float(rng.uniform(0.1, 0.8)) * float(np.sqrt(area))
-    alpha = blob(canvas, place_on(canvas), area, rng.choice([2.0, 6.0]), 0.22, max(edge, 2.0))
+    if rng.random() < 0.3:
+        alpha = _band(canvas)
+    else:
+        alpha = blob(canvas, place_on(canvas), area, rng.choice([2.0, 6.0]), 0.22, max(edge, 2.0))
     alpha = np.clip(alpha * (1 + 0.15 * smooth_noise(alpha.shape, 20 * canvas.scale, rng)), 0, 1)
     alpha = held_to_part(canvas, alpha)
     window = window_of(alpha)
@@ -206,6 +227,25 @@ def discolouration(canvas: Canvas) -> Floats:
     shading = 0.5 + 0.5 * picture[window] / (picture[window].mean(axis=(0, 1)) + 1.0)
     picture[window] += layer * shading * (turn * amplitude).astype(np.float32)
     return picture
+
+
+def _band(canvas: Canvas) -> Floats:
+    """An alpha (H, W) of a strip across the picture or a piece of one, each side sharp or soft."""
+    rng = canvas.rng
+    height, width = canvas.part.shape
+    centre = place_on(canvas)
+    level = rng.random() < 0.5
+    alpha = np.ones((height, width), np.float32)
+    for axis, side, middle in ((0, height, centre[1]), (1, width, centre[0])):
+        across = (axis == 0) == level
+        if not across and rng.random() < 0.6:
+            continue
+        thick = side * canvas.between(0.06, 0.3 if across else 0.6)
+        inside = thick / 2 - np.abs(np.arange(side, dtype=np.float32) - middle)
+        inside = inside + 1.5 * canvas.scale * smooth_noise((1, side), side / 6, rng)[0]
+        ramp = np.clip(0.5 + inside / float(rng.choice([1.5, 0.4 * thick])), 0, 1)
+        alpha *= ramp[:, None] if axis == 0 else ramp[None]
+    return alpha
 
 
 def cut(canvas: Canvas) -> Floats:

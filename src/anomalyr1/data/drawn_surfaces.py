@@ -151,14 +151,35 @@ def _inside_tile(design: np.random.Generator, own: np.random.Generator, size: in
     return np.asarray(np.where(straight > radius, straight, corner), np.float32)
 
 
+def _glints(design: np.random.Generator, own: np.random.Generator, size: int) -> Plane:
+    """Thin bright lines along the grain (size, size), each bright over a stretch only."""
+    lines = np.maximum(smooth_noise(own, size, size / 3, 0.5) - design.uniform(1.2, 2.2), 0)
+    stretch = np.clip(smooth_noise(own, size, 6, 3), 0, 1.5)
+    return np.asarray(design.uniform(0, 0.25) * lines * stretch, np.float32)
+
+
+def _side_shadow(own: np.random.Generator, columns: Plane, rows: Plane) -> Plane:
+    """Up to two broad shadows that come in from a side or a corner, as factors."""
+    light = np.ones((rows.size, columns.size), np.float32)
+    for _ in range(int(own.integers(3))):
+        angle = float(own.choice([0, np.pi / 2, np.pi, -np.pi / 2]) + own.normal(0, 0.3))
+        toward = np.cos(angle) * columns + np.sin(angle) * rows
+        depth, start = own.uniform(0.1, 0.7), own.uniform(-0.3, 0.7)
+        fade = np.clip((toward - start) / own.uniform(0.4, 1.2), 0, 1)
+        light *= 1 - depth * fade * fade * (3 - 2 * fade)
+    return light
+
+
 def ground_metal_tile(seed: int, size: int, instance: int) -> Picture:
     """Ground metal in grey, unevenly lit; dark margins where the tile ends, its edges bright."""
     design, own = np.random.default_rng([seed]), np.random.default_rng([seed, instance + 1])
     level, rim, ground = design.random() < 0.35, design.uniform(0, 0.25), design.uniform(0.01, 0.14)
     plane = _streaks(design, own, size)
     columns, rows = _ramps(size)
+    plane += _glints(design, own, size)
     plane = plane.T if level else plane
     plane = plane * (1 + own.uniform(-0.4, 0.4) * columns + own.uniform(-0.2, 0.2) * rows)
+    plane = plane * _side_shadow(own, columns, rows) * own.uniform(0.6, 1.15)
     inside = _inside_tile(design, own, size)
     plane += rim * np.exp(-(((inside - 2.5) / design.uniform(1.5, 5)) ** 2))
     share = np.clip(inside / design.uniform(1.5, 4) + 0.5, 0, 1)

@@ -54,7 +54,9 @@ def true_regions(record: Record, size_wh: tuple[int, int]) -> tuple[Region, ...]
     """The record's regions, or else its mask's, largest first."""
     regions = record.regions
     if not regions and record.mask_path is not None and record.label == "anomalous":
-        mask = load_mask(record.mask_path, size_wh, image_name=record.image_path.name)
+        mask = load_mask(
+            record.mask_path, size_wh, record.mask_threshold, image_name=record.image_path.name
+        )
         boxes = boxes_from_mask(mask, min_area=6, merge_gap=max(size_wh) // 12)
         regions = tuple(Region(box, record.defect_type) for box in boxes)
     return tuple(sorted(regions, key=lambda region: -box_area(region.box_xyxy)))

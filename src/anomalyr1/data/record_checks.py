@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import track
 
-from anomalyr1.images import check_image, load_mask
+from anomalyr1.images import check_image, find_images, load_mask
 from anomalyr1.types import Box, InputError, Question, Record
 
 PROGRESS_ABOVE = 200
@@ -115,9 +115,12 @@ def _find_mask_problems(record: Record, states: Mapping[Path, ImageState]) -> li
         return []
     try:
         if isinstance(state, str):  # no size to compare with, but the mask may be at fault too
-            check_image(record.mask_path)
+            for path in find_images([record.mask_path]):
+                check_image(path)
             return []
-        mask = load_mask(record.mask_path, state, image_name=record.image_path.name)
+        mask = load_mask(
+            record.mask_path, state, record.mask_threshold, image_name=record.image_path.name
+        )
     except InputError as error:
         return [str(error)]
     if record.label == "normal" and mask.any():

@@ -16,9 +16,12 @@ from typing import Any, get_args
 
 from anomalyr1.data.record_checks import find_problems
 from anomalyr1.images import write_bytes_atomic
-from anomalyr1.types import InputError, Label, Question, Record, Region
+from anomalyr1.types import InputError, Label, MaskPart, Question, Record, Region
 
 MAX_PROBLEMS = 20
+PATH_LISTS = ("reference_paths", "similar_paths", "random_paths")
+"""Fields of a record that list pictures."""
+
 _LABELS: tuple[str, ...] = get_args(Label)
 
 
@@ -95,8 +98,14 @@ def record_to_json(record: Record, folder: Path) -> dict[str, Any]:
     values["image_path"] = _relative(record.image_path, folder)
     if record.mask_path is not None:
         values["mask_path"] = _relative(record.mask_path, folder)
-    if record.reference_paths:
-        values["reference_paths"] = [_relative(path, folder) for path in record.reference_paths]
+    for name in PATH_LISTS:
+        if name in values:
+            values[name] = [_relative(path, folder) for path in values[name]]
+    if record.mask_parts:
+        values["mask_parts"] = [
+            {**_set_fields(part), "mask_path": _relative(part.mask_path, folder)}
+            for part in record.mask_parts
+        ]
     if record.regions:
         values["regions"] = [
             {**_set_fields(region), "box_xyxy": list(region.box_xyxy)} for region in record.regions
@@ -113,17 +122,17 @@ def record_from_json(data: Mapping[str, Any], folder: Path) -> Record:
     type. Opens no file.
     """
     problems: list[str] = []
+    root = folder.resolve()
     values = _checked(data, _RECORD_KINDS, ("record_id", "image_path"), "", problems)
-    regions = []
-    for index, item in enumerate(values.pop("regions", ())):
-        where = f"regions[{index}]."
-        if not isinstance(item, dict):
-            problems.append(f"regions[{index}] is {item!r}, expected an object with box_xyxy")
-            continue
-        region = _checked(item, _REGION_KINDS, ("box_xyxy",), where, problems)
-        if "box_xyxy" in region:
-            region["box_xyxy"] = tuple(map(float, region["box_xyxy"]))
-            regions.append(Region(**region))
+    regions = tuple(
+        Region(**region | {"box_xyxy": tuple(map(float, region["box_xyxy"]))})
+        for region in _checked_items(values, "regions", _REGION_KINDS, ("box_xyxy",), problems)
+    )
+    required = ("mask_path", "saturation_area")
+    parts = tuple(
+        MaskPart(**part | {"mask_path": _absolute(root, part["mask_path"])})
+        for part in _checked_items(values, "mask_parts", _PART_KINDS, required, problems)
+    )
     question = values.pop("question", None)
     if question is not None:
         question = _checked(question, _QUESTION_KINDS, ("text", "options"), "question.", problems)
@@ -131,15 +140,15 @@ def record_from_json(data: Mapping[str, Any], folder: Path) -> Record:
         shown = data.get("record_id")
         prefix = f"record {shown}: " if isinstance(shown, str) and shown else ""
         raise InputError(prefix + "; ".join(problems))
-    root = folder.resolve()
     for key in ("image_path", "mask_path"):
         if values.get(key) is not None:
             values[key] = _absolute(root, values[key])
-    references = tuple(_absolute(root, text) for text in values.pop("reference_paths", ()))
+    for key in PATH_LISTS:
+        values[key] = tuple(_absolute(root, text) for text in values.get(key, ()))
     return Record(
         **values,
-        reference_paths=references,
-        regions=tuple(regions),
+        regions=regions,
+        mask_parts=parts,
         question=Question(**question) if question else None,
     )
 
@@ -164,9 +173,21 @@ def _is_options(value: object) -> bool:
     return isinstance(value, dict) and all(map(_is_text, value.values()))
 
 
+def _is_count(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_grey(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 255
+
+
 Kind = tuple[Callable[[object], bool], str]
 _TEXT: Kind = (_is_text, "text")
 _NAME: Kind = (_is_name, "text that is not empty")
+_PATHS: Kind = (
+    lambda value: isinstance(value, list) and all(map(_is_name, value)),
+    "a list of paths",
+)
 _RECORD_KINDS: dict[str, Kind] = {
     "record_id": _NAME,
     "image_path": _NAME,
@@ -176,10 +197,9 @@ _RECORD_KINDS: dict[str, Kind] = {
     "label": (lambda value: value is None or value in _LABELS, "normal, anomalous or null"),
     "defect_type": _TEXT,
     "mask_path": (lambda value: value is None or _is_name(value), "a path or null"),
-    "reference_paths": (
-        lambda value: isinstance(value, list) and all(map(_is_name, value)),
-        "a list of paths",
-    ),
+    **dict.fromkeys(PATH_LISTS, _PATHS),
+    "mask_threshold": (_is_grey, "a whole number from 0 to 254"),
+    "mask_parts": (lambda value: isinstance(value, list), "a list of objects"),
     "knowledge": _TEXT,
     "regions": (lambda value: isinstance(value, list), "a list of objects"),
     "question": (lambda value: value is None or isinstance(value, dict), "an object or null"),
@@ -191,11 +211,17 @@ _REGION_KINDS: dict[str, Kind] = {
     "description": _TEXT,
     "confidence": (lambda value: value is None or _is_number(value), "a number or null"),
 }
+_PART_KINDS: dict[str, Kind] = {
+    "mask_path": _NAME,
+    "saturation_area": (_is_count, "a number of pixels"),
+    "defect_type": _TEXT,
+}
 _QUESTION_KINDS: dict[str, Kind] = {
     "text": _NAME,
     "options": (_is_options, "an object from letters to texts"),
     "answer": (lambda value: value is None or _is_text(value), "a letter or null"),
     "question_type": _TEXT,
+    "is_verified": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
 }
 
 
@@ -218,6 +244,26 @@ def _checked(
         else:
             good[key] = value
     problems.extend(f"{where}{key} is missing" for key in required if key not in data)
+    return good
+
+
+def _checked_items(
+    values: dict[str, Any],
+    name: str,
+    kinds: Mapping[str, Kind],
+    required: Sequence[str],
+    problems: list[str],
+) -> list[dict[str, Any]]:
+    """Take the list `name` out of `values` and return those of its objects that can be built."""
+    good = []
+    for index, item in enumerate(values.pop(name, ())):
+        if not isinstance(item, dict):
+            wanted = " and ".join(required)
+            problems.append(f"{name}[{index}] is {item!r}, expected an object with {wanted}")
+            continue
+        entry = _checked(item, kinds, required, f"{name}[{index}].", problems)
+        if all(key in entry for key in required):
+            good.append(entry)
     return good
 
 
@@ -250,7 +296,7 @@ def _summary(problems: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _set_fields(value: Record | Region | Question) -> dict[str, Any]:
+def _set_fields(value: Record | Region | Question | MaskPart) -> dict[str, Any]:
     """Return the fields of a dataclass that differ from their default, in order."""
     return {
         field.name: getattr(value, field.name)

@@ -134,7 +134,7 @@ def count_all_pixels(
         case = cases[index]
         mask = _pixel_truth(case)
         try:
-            counts = localisation.count_pixels(anomaly_map, mask)
+            counts = localisation.count_pixels(anomaly_map, mask, _load_parts(case))
         except InputError as error:
             raise InputError(f"record {case.record.record_id}: {error}") from error
         for subset in ("all", subsets[index]):
@@ -175,7 +175,9 @@ def _load_truth(record: Record, finding: Finding | None) -> NDArray[np.bool_]:
     if record.mask_path is None:
         raise InputError(f"record {record.record_id} has no ground-truth mask")
     size_wh = _picture_size(record, finding)
-    mask = load_mask(record.mask_path, size_wh, image_name=str(record.image_path))
+    mask = load_mask(
+        record.mask_path, size_wh, record.mask_threshold, image_name=str(record.image_path)
+    )
     if not mask.any():
         raise InputError(
             f"mask {record.mask_path} holds no defect pixel, yet record {record.record_id} is "
@@ -184,11 +186,28 @@ def _load_truth(record: Record, finding: Finding | None) -> NDArray[np.bool_]:
     return mask
 
 
+def _load_parts(case: Case) -> list[tuple[NDArray[np.bool_], int]]:
+    """Masks, bool (H, W), of the defects that have a saturation area, and that area in pixels."""
+    if not case.record.mask_parts:
+        return []
+    size_wh = _picture_size(case.record, case.finding)
+    name = str(case.record.image_path)
+    return [
+        (load_mask(part.mask_path, size_wh, 0, image_name=name), part.saturation_area)
+        for part in case.record.mask_parts
+    ]
+
+
 def _coarsen(counts: PixelCounts) -> PixelCounts:
     def shrink(histogram: NDArray[np.float64]) -> NDArray[np.float64]:
         groups = histogram.reshape(COARSE_BINS, NUM_BINS // COARSE_BINS)
         return np.asarray(groups.sum(axis=1), dtype=np.float64)
 
     return PixelCounts(
-        shrink(counts.normal), shrink(counts.defect), shrink(counts.overlap), counts.num_regions
+        shrink(counts.normal),
+        shrink(counts.defect),
+        shrink(counts.overlap),
+        counts.num_regions,
+        shrink(counts.saturated),
+        counts.num_parts,
     )

@@ -1,4 +1,4 @@
-"""Is the picture anomalous? Image AUROC, average precision and balanced accuracy.
+"""Is the picture anomalous? Image AUROC, AP, F1-max, calibration and balanced accuracy.
 
 An undefined number is None with a reason, never 0 or 1; an unread answer can never help.
 """
@@ -18,6 +18,9 @@ WORST_FOR_NORMAL = 2.0
 
 WORST_FOR_ANOMALOUS = -1.0
 """Below every score in [0, 1]: an unread anomalous picture ranks as the most normal of all."""
+
+
+CALIBRATION_BINS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,63 @@ def compute_average_precision(
     from sklearn.metrics import average_precision_score
 
     return Score(float(average_precision_score(is_anomalous, rank_scores(is_anomalous, scores))))
+
+
+def compute_f1_max(is_anomalous: NDArray[np.bool_], scores: Sequence[float | None]) -> Score:
+    """The highest F1 of "anomalous" that any threshold on the score reaches (scikit-learn).
+
+    The threshold is chosen with the truth in hand, so this is an upper bound, not a verdict's F1.
+    Unread cases and undefined results as in `compute_image_auroc`.
+
+    >>> compute_f1_max(np.array([False, True]), [0.2, 0.7]).value
+    1.0
+    """
+    reason = _undefined_reason(is_anomalous)
+    if reason:
+        return Score(None, reason)
+    from sklearn.metrics import precision_recall_curve
+
+    ranked = rank_scores(is_anomalous, scores)
+    precision, recall, _ = precision_recall_curve(is_anomalous, ranked)
+    total = precision + recall
+    f1 = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
+    return Score(float(f1.max()))
+
+
+def bin_reliability(
+    is_anomalous: NDArray[np.bool_], scores: Sequence[float | None]
+) -> list[tuple[float, float, int]]:
+    """Mean score, share of anomalous pictures and n of each of 10 equal bins of score in [0, 1]
+    that holds a picture, rising. Pictures without a score are left out.
+
+    >>> bin_reliability(np.array([False, True, True]), [0.1, 0.91, None])
+    [(0.1, 0.0, 1), (0.91, 1.0, 1)]
+    """
+    known = np.array([score is not None for score in scores], dtype=bool)
+    values = np.array([score for score in scores if score is not None], dtype=np.float64)
+    truth = is_anomalous[known]
+    places = np.minimum((values * CALIBRATION_BINS).astype(np.int64), CALIBRATION_BINS - 1)
+    return [
+        (float(values[inside].mean()), float(truth[inside].mean()), int(inside.sum()))
+        for place in range(CALIBRATION_BINS)
+        if (inside := places == place).any()
+    ]
+
+
+def compute_calibration_error(
+    is_anomalous: NDArray[np.bool_], scores: Sequence[float | None]
+) -> Score:
+    """Expected calibration error: the mean over pictures of |mean score - share anomalous| of
+    their bin (Guo et al., ICML 2017, on P(anomalous), 10 equal bins). Unread cases are left out.
+
+    >>> round(compute_calibration_error(np.array([False, True]), [0.2, 0.7]).value, 3)
+    0.25
+    """
+    bins = bin_reliability(is_anomalous, scores)
+    if not bins:
+        return Score(None, "no score")
+    total = sum(n for *_, n in bins)
+    return Score(sum(n * abs(score - share) for score, share, n in bins) / total)
 
 
 def compute_balanced_accuracy(labels: Sequence[Label], verdicts: Sequence[str]) -> Accuracy:

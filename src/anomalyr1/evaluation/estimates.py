@@ -33,6 +33,7 @@ class Estimate:
 
 
 UNDEFINED = Estimate(None, 0, 0)
+PIXEL_METRICS = ("pixel_auroc", "pixel_ap", "pixel_f1max", "aupro", "aupro_fpr05", "spro_fpr05")
 
 
 def estimate_verdicts(cases: Sequence[Case], seed: Seed) -> dict[str, Estimate]:
@@ -56,7 +57,7 @@ def estimate_verdicts(cases: Sequence[Case], seed: Seed) -> dict[str, Estimate]:
 def estimate_scores(
     cases: Sequence[Case], scores: Sequence[float | None], source: str, seed: Seed
 ) -> dict[str, Estimate]:
-    """Image AUROC and average precision of one source of scores ("model" or "detector")."""
+    """Image AUROC, AP, F1-max and calibration error of one source of scores, model or detector."""
     is_anomalous = _classes(cases)
     ranked = detection.rank_scores(is_anomalous, scores)
     n_unreadable = sum(score is None for score in scores)
@@ -75,17 +76,46 @@ def estimate_scores(
             intervals.average_precision_statistic(is_anomalous, ranked),
             seed,
         ),
+        f"image_f1max_{source}": _bootstrapped(
+            detection.compute_f1_max(is_anomalous, scores).value,
+            cases,
+            n_unreadable,
+            intervals.f1_max_statistic(is_anomalous, ranked),
+            seed,
+        ),
+        f"calibration_error_{source}": _estimate_calibration(cases, scores, seed),
     }
 
 
+def _estimate_calibration(
+    cases: Sequence[Case], scores: Sequence[float | None], seed: Seed
+) -> Estimate:
+    """n counts the pictures with a score: an unread one has none to be calibrated."""
+    is_anomalous = _classes(cases)
+    known = np.array([score is not None for score in scores], dtype=bool)
+    value = detection.compute_calibration_error(is_anomalous, scores).value
+    n, unread = int(known.sum()), int((~known).sum())
+    if value is None:
+        return Estimate(None, n, unread)
+    values = np.array([score for score in scores if score is not None], dtype=np.float64)
+    statistic = intervals.calibration_statistic(
+        is_anomalous[known], values, detection.CALIBRATION_BINS
+    )
+    resampled = intervals.bootstrap(statistic, is_anomalous[known], seed=seed)
+    return Estimate(value, n, unread, resampled)
+
+
 def estimate_boxes(cases: Sequence[Case], seed: Seed) -> dict[str, Estimate]:
-    """Recall and precision of boxes at IoU 0.1 and 0.5; n counts true or predicted boxes."""
+    """Mean IoU of true boxes, and their recall and precision at IoU 0.1, 0.3 and 0.5; n counts true
+    boxes, or predicted ones for precision."""
     tallied = [(case, case.boxes) for case in cases if case.boxes is not None]
     strata = np.array([case.is_anomalous for case, _ in tallied], dtype=bool)
     num_true = np.array([tally.num_true for _, tally in tallied], dtype=np.int64)
     num_predicted = np.array([tally.num_predicted for _, tally in tallied], dtype=np.int64)
-    estimates = {}
-    for limit, suffix in ((0.1, "iou10"), (0.5, "iou50")):
+    ious = np.array([tally.iou_sum for _, tally in tallied], dtype=np.float64)
+    missed = sum(case.is_unread for case, tally in tallied if tally.num_true)
+    estimates = {"box_mean_iou": _ratio(ious, num_true, strata, missed, seed)}
+    for limit, suffix in ((0.1, "iou10"), (0.3, "iou30"), (0.5, "iou50")):
         matched = np.array([tally.matched[limit] for _, tally in tallied], dtype=np.int64)
         for name, totals in (("accuracy", num_true), ("precision", num_predicted)):
             # A picture without true boxes cannot be missed: only precision counts it.
@@ -114,17 +144,19 @@ def estimate_pixels(
     pixels: Sequence[Pixels | None],
     seed: Seed,
 ) -> dict[str, Estimate]:
-    """Pixel AUROC and AUPRO of a group's summed counts; n counts pictures.
+    """Pixel AUROC, AP, F1-max, AUPRO and sPRO of a group's summed counts; n counts pictures.
 
     Intervals come from few bins a picture and are moved so that their own centre, the few-bin
     value of the whole group, lies on the exact value.
     """
     kept = [(case, counts) for case, counts in zip(cases, pixels, strict=True) if counts]
     if total is None or not kept:
-        return {"pixel_auroc": UNDEFINED, "aupro": UNDEFINED}
+        return dict.fromkeys(PIXEL_METRICS, UNDEFINED)
     normal = np.stack([counts.coarse.normal for _, counts in kept])
     defect = np.stack([counts.coarse.defect for _, counts in kept])
     overlap = np.stack([counts.coarse.overlap for _, counts in kept])
+    saturated = np.stack([counts.coarse.saturated for _, counts in kept])
+    parts = np.array([counts.coarse.num_parts for _, counts in kept], dtype=np.float64)
     regions = np.array([counts.coarse.num_regions for _, counts in kept], dtype=np.float64)
     strata = np.array([case.is_anomalous for case, _ in kept])
     unread = sum(counts.is_missing for _, counts in kept)
@@ -132,15 +164,31 @@ def estimate_pixels(
     def auroc(weights: Floats) -> Floats:
         return intervals.auroc_of_histograms(weights @ defect, weights @ normal)
 
-    def aupro(weights: Floats) -> Floats:
+    def average_precision(weights: Floats) -> Floats:
+        return localisation.ap_of_histograms(weights @ defect, weights @ normal)
+
+    def f1_max(weights: Floats) -> Floats:
+        return localisation.f1_max_of_histograms(weights @ defect, weights @ normal)
+
+    def aupro(limit: float) -> Statistic:
+        return lambda weights: localisation.aupro_of_histograms(
+            weights @ overlap, weights @ regions, weights @ normal, limit
+        )
+
+    def spro(weights: Floats) -> Floats:
         return localisation.aupro_of_histograms(
-            weights @ overlap, weights @ regions, weights @ normal
+            weights @ saturated, weights @ parts, weights @ normal, localisation.TIGHT_FPR_LIMIT
         )
 
     estimates = {}
+    tight = localisation.TIGHT_FPR_LIMIT
     measures: tuple[tuple[str, float | None, Statistic], ...] = (
         ("pixel_auroc", localisation.compute_pixel_auroc(total), auroc),
-        ("aupro", localisation.compute_aupro(total), aupro),
+        ("pixel_ap", localisation.compute_pixel_ap(total), average_precision),
+        ("pixel_f1max", localisation.compute_pixel_f1_max(total), f1_max),
+        ("aupro", localisation.compute_aupro(total), aupro(localisation.AUPRO_FPR_LIMIT)),
+        ("aupro_fpr05", localisation.compute_aupro(total, tight), aupro(tight)),
+        ("spro_fpr05", localisation.compute_spro(total), spro),
     )
     for name, value, statistic in measures:
         if value is None:

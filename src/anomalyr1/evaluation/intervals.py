@@ -122,6 +122,32 @@ def average_precision_statistic(is_anomalous: NDArray[np.bool_], scores: Floats)
     return statistic
 
 
+def f1_max_statistic(is_anomalous: NDArray[np.bool_], scores: Floats) -> Statistic:
+    """Weighted highest F1 of any threshold on the scores, both of shape (n,)."""
+    order, starts = _tie_groups(-scores)
+    positive = is_anomalous[order]
+
+    def statistic(weights: Floats) -> Floats:
+        ordered = weights[:, order]
+        found = np.cumsum(np.add.reduceat(ordered * positive, starts, axis=1), axis=1)
+        shown = np.cumsum(np.add.reduceat(ordered, starts, axis=1), axis=1)
+        total = found[:, -1:]
+        f1 = np.divide(2 * found, shown + total, out=np.zeros_like(found), where=total > 0)
+        return np.where(total[:, 0] > 0, f1.max(axis=1), np.nan)
+
+    return statistic
+
+
+def calibration_statistic(
+    is_anomalous: NDArray[np.bool_], scores: Floats, num_bins: int
+) -> Statistic:
+    """Weighted expected calibration error of scores in [0, 1] over equal bins; shapes (n,)."""
+    places = np.minimum((scores * num_bins).astype(np.int64), num_bins - 1)
+    member = np.eye(num_bins)[places]
+    gaps = (scores - is_anomalous)[:, None] * member
+    return lambda weights: divide(np.abs(weights @ gaps).sum(axis=1), weights.sum(axis=1))
+
+
 def balanced_accuracy_statistic(
     is_anomalous: NDArray[np.bool_], is_right: NDArray[np.bool_]
 ) -> Statistic:

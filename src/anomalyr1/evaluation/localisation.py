@@ -1,13 +1,13 @@
-"""Where is the defect? Boxes, mask IoU, pixel AUROC and AUPRO.
+"""Where is the defect? Boxes, mask IoU, and pixel AUROC, AP, F1-max, AUPRO and sPRO.
 
 Maps are counted picture by picture into histograms of 4096 bins over [0, 1], so memory does not
-grow with the number of pixels; pixel AUROC and AUPRO are exact up to that binning.
+grow with the number of pixels; pixel figures are exact up to that binning.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ from anomalyr1.types import Box, InputError
 
 NUM_BINS = 4096
 AUPRO_FPR_LIMIT = 0.3
+TIGHT_FPR_LIMIT = 0.05
+BOX_THRESHOLDS = (0.1, 0.3, 0.5)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -26,25 +28,31 @@ class PixelCounts:
 
     `normal` and `defect` are pixel counts, float64 (bins,), rising in score. `overlap` is the sum
     over ground-truth regions of each region's histogram divided by its area, float64 (bins,).
+    `saturated` is the same over defects with a saturation area: of each, the found pixels over that
+    area, at most 1, as they grow from bin to bin with a falling threshold.
     """
 
     normal: Floats
     defect: Floats
     overlap: Floats
     num_regions: int
+    saturated: Floats = field(default_factory=lambda: np.zeros(NUM_BINS))
+    num_parts: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class BoxTally:
-    """Boxes of one picture; `matched` maps an IoU threshold to how many pairs reach it."""
+    """Boxes of one picture; `matched` maps an IoU threshold to how many pairs reach it,
+    `iou_sum` is the sum of the pairs' IoU."""
 
     num_true: int
     num_predicted: int
     matched: dict[float, int]
+    iou_sum: float = 0.0
 
 
 def tally_boxes(
-    predicted: Sequence[Box], truth: Sequence[Box], thresholds: Sequence[float] = (0.1, 0.5)
+    predicted: Sequence[Box], truth: Sequence[Box], thresholds: Sequence[float] = BOX_THRESHOLDS
 ) -> BoxTally:
     """Match the boxes of one picture one to one (Hungarian, largest total IoU) and count pairs.
 
@@ -53,13 +61,14 @@ def tally_boxes(
     IoU >= t (recall); box_precision at t = matched[t] / num_predicted.
 
     >>> tally_boxes([(0, 0, 4, 4)], [(0, 0, 4, 2)]).matched
-    {0.1: 1, 0.5: 1}
+    {0.1: 1, 0.3: 1, 0.5: 1}
     """
     pairs = match_boxes(predicted, truth)
     return BoxTally(
         num_true=len(truth),
         num_predicted=len(predicted),
         matched={limit: sum(iou >= limit for *_, iou in pairs) for limit in thresholds},
+        iou_sum=float(sum(iou for *_, iou in pairs)),
     )
 
 
@@ -85,13 +94,18 @@ def compute_mask_iou(predicted: NDArray[np.bool_] | None, truth: NDArray[np.bool
     return float(intersection / np.count_nonzero(predicted | truth))
 
 
-def count_pixels(anomaly_map: NDArray[np.floating] | None, mask: NDArray[np.bool_]) -> PixelCounts:
+def count_pixels(
+    anomaly_map: NDArray[np.floating] | None,
+    mask: NDArray[np.bool_],
+    parts: Sequence[tuple[NDArray[np.bool_], int]] = (),
+) -> PixelCounts:
     """Count one picture's pixels; the map, (h, w) in [0, 1], is resized bilinearly to the mask.
 
     `mask` is bool (H, W), True on defects, all False for a normal picture. Regions are its
     8-connected components, as in the MVTec AD evaluation code. A map that is None (missing) is
     counted as the worst one: score 1 on every normal pixel and 0 on every defect pixel. Values
-    outside [0, 1] or not finite raise InputError.
+    outside [0, 1] or not finite raise InputError. `parts` are defects with their saturation areas
+    in pixels: bool (H, W) and a number each.
     """
     from scipy import ndimage
 
@@ -103,24 +117,32 @@ def count_pixels(anomaly_map: NDArray[np.floating] | None, mask: NDArray[np.bool
     pixel_regions = regions[mask]
     areas = np.bincount(pixel_regions, minlength=num_regions + 1)
     shares = 1.0 / areas[pixel_regions] if num_regions else np.zeros(0)
+    saturated = np.zeros(NUM_BINS)
+    for part, area in parts:
+        found = np.cumsum(np.bincount(bins[part], minlength=NUM_BINS)[::-1])
+        saturated += np.diff(np.minimum(found / area, 1.0), prepend=0.0)[::-1]
     return PixelCounts(
         normal=np.bincount(bins[~mask], minlength=NUM_BINS).astype(np.float64),
         defect=np.bincount(defect_bins, minlength=NUM_BINS).astype(np.float64),
         overlap=np.bincount(defect_bins, weights=shares, minlength=NUM_BINS).astype(np.float64),
         num_regions=int(num_regions),
+        saturated=saturated,
+        num_parts=len(parts),
     )
 
 
 def add_counts(counts: Iterable[PixelCounts]) -> PixelCounts:
     """The counts of several pictures as one; of none, all zero."""
-    normal, defect, overlap = np.zeros(NUM_BINS), np.zeros(NUM_BINS), np.zeros(NUM_BINS)
-    num_regions = 0
+    normal, defect, overlap, saturated = (np.zeros(NUM_BINS) for _ in range(4))
+    num_regions = num_parts = 0
     for picture in counts:
         normal += picture.normal
         defect += picture.defect
         overlap += picture.overlap
+        saturated += picture.saturated
         num_regions += picture.num_regions
-    return PixelCounts(normal, defect, overlap, num_regions)
+        num_parts += picture.num_parts
+    return PixelCounts(normal, defect, overlap, num_regions, saturated, num_parts)
 
 
 def compute_pixel_auroc(counts: PixelCounts) -> float | None:
@@ -143,6 +165,49 @@ def compute_aupro(counts: PixelCounts, fpr_limit: float = AUPRO_FPR_LIMIT) -> fl
         )
     )
     return value if np.isfinite(value) else None
+
+
+def compute_spro(counts: PixelCounts, fpr_limit: float = TIGHT_FPR_LIMIT) -> float | None:
+    """Area under the saturated per-region overlap curve up to `fpr_limit`, divided by it.
+
+    Bergmann et al., "Beyond Dents and Scratches" (IJCV 2022): as AUPRO, but over the defects as
+    they are annotated, each found whole with its saturation area. None without such a defect.
+    """
+    value = float(
+        aupro_of_histograms(
+            counts.saturated, np.float64(counts.num_parts), counts.normal, fpr_limit
+        )
+    )
+    return value if np.isfinite(value) else None
+
+
+def compute_pixel_ap(counts: PixelCounts) -> float | None:
+    """Average precision over all pixels, not interpolated; None if one class has no pixel."""
+    value = float(ap_of_histograms(counts.defect, counts.normal))
+    return value if np.isfinite(value) and counts.normal.any() else None
+
+
+def compute_pixel_f1_max(counts: PixelCounts) -> float | None:
+    """The highest F1 of any threshold over all pixels; None if one class has no pixel."""
+    value = float(f1_max_of_histograms(counts.defect, counts.normal))
+    return value if np.isfinite(value) and counts.normal.any() else None
+
+
+def ap_of_histograms(positives: Floats, negatives: Floats) -> Floats:
+    """Average precision of summed histograms (..., bins), rising in score; NaN: no positive."""
+    found = np.cumsum(positives[..., ::-1], axis=-1)
+    flagged = found + np.cumsum(negatives[..., ::-1], axis=-1)
+    precision = np.divide(found, flagged, out=np.zeros_like(found), where=flagged > 0)
+    return divide(np.sum(positives[..., ::-1] * precision, axis=-1), found[..., -1])
+
+
+def f1_max_of_histograms(positives: Floats, negatives: Floats) -> Floats:
+    """Highest F1 = 2 TP / (TP + FP + P) of any threshold, of summed histograms (..., bins)."""
+    found = np.cumsum(positives[..., ::-1], axis=-1)
+    flagged = found + np.cumsum(negatives[..., ::-1], axis=-1)
+    total = found[..., -1:]
+    scores = np.divide(2 * found, flagged + total, out=np.zeros_like(found), where=total > 0)
+    return np.where(total[..., 0] > 0, scores.max(axis=-1), np.nan)
 
 
 def aupro_of_histograms(

@@ -40,14 +40,25 @@ DEFINITIONS: dict[str, str] = {
     "anomalous_accuracy": "share of anomalous pictures with verdict anomalous",
     "image_auroc_model": "area under the ROC curve of the model's score",
     "image_ap_model": "average precision of the model's score",
+    "image_f1max_model": "highest F1 that any threshold on the model's score reaches",
+    "calibration_error_model": "expected calibration error of the model's score, 10 bins",
     "image_auroc_detector": "area under the ROC curve of the detector's score",
     "image_ap_detector": "average precision of the detector's score",
+    "image_f1max_detector": "highest F1 that any threshold on the detector's score reaches",
+    "calibration_error_detector": "expected calibration error of the detector's score, 10 bins",
+    "box_mean_iou": "mean IoU of ground-truth boxes with their match, 0 where there is none",
     "box_accuracy_iou10": "share of ground-truth boxes matched one to one with IoU >= 0.1",
+    "box_accuracy_iou30": "share of ground-truth boxes matched one to one with IoU >= 0.3",
     "box_accuracy_iou50": "share of ground-truth boxes matched one to one with IoU >= 0.5",
     "box_precision_iou10": "share of predicted boxes matched one to one with IoU >= 0.1",
+    "box_precision_iou30": "share of predicted boxes matched one to one with IoU >= 0.3",
     "box_precision_iou50": "share of predicted boxes matched one to one with IoU >= 0.5",
     "pixel_auroc": "area under the ROC curve over all pixels of the anomaly maps",
+    "pixel_ap": "average precision over all pixels of the anomaly maps",
+    "pixel_f1max": "highest F1 over all pixels that any threshold on the maps reaches",
     "aupro": "area under the per-region overlap curve up to a false positive rate of 0.3",
+    "aupro_fpr05": "area under the per-region overlap curve up to a false positive rate of 0.05",
+    "spro_fpr05": "area under the saturated overlap curve (MVTec LOCO) up to a rate of 0.05",
     "mask_iou": "mean IoU of the united predicted masks and the true mask, anomalous pictures",
     "unread_rate": "share of pictures without a readable verdict",
 }
@@ -58,10 +69,13 @@ NEEDS: dict[str, str] = {
     "anomalous_accuracy": "an anomalous picture",
     "verdict_balanced_accuracy": "normal and anomalous pictures",
     "image": "normal and anomalous pictures, and a score in at least one finding",
+    "calibration": "a score in at least one finding",
+    "box_mean": "records with ground-truth boxes",
     "box_accuracy": "records with ground-truth boxes",
     "box_precision": "predicted boxes on pictures whose true boxes are known",
-    "pixel_auroc": "anomaly maps and ground-truth masks",
+    "pixel": "anomaly maps and ground-truth masks",
     "aupro": "anomaly maps and ground-truth masks",
+    "spro": "anomaly maps, and masks with saturation areas",
     "mask_iou": "anomalous pictures with a ground-truth mask",
     "unread_rate": "a picture",
 }
@@ -154,6 +168,16 @@ def write_metrics(
     return json_path, csv_path
 
 
+def write_shots(path: Path, measured: Mapping[int, Sequence[Metric]]) -> None:
+    """Write the metrics of several numbers of shots as one CSV: a row a metric and subset."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, ["shots", *(entry.name for entry in fields(Metric))])
+        writer.writeheader()
+        for number, metrics in measured.items():
+            writer.writerows({"shots": number} | asdict(metric) for metric in metrics)
+
+
 def _estimate_cases(
     cases: Sequence[Case], scored: Mapping[str, bool], seed: Sequence[int]
 ) -> dict[str, Estimate]:
@@ -166,5 +190,6 @@ def _estimate_cases(
         if scored[source]:
             estimates |= estimate_scores(cases, scores, source, seed)
         else:
-            estimates |= {f"image_{kind}_{source}": UNDEFINED for kind in ("auroc", "ap")}
+            names = (f"image_{kind}_{source}" for kind in ("auroc", "ap", "f1max"))
+            estimates |= dict.fromkeys((*names, f"calibration_error_{source}"), UNDEFINED)
     return estimates | estimate_boxes(cases, seed) | estimate_masks(cases, seed)

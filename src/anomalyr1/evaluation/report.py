@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from anomalyr1.evaluation.cases import pair_findings, read_verdict
-from anomalyr1.evaluation.detection import compute_roc_curve
+from anomalyr1.evaluation.detection import bin_reliability, compute_roc_curve
 from anomalyr1.evaluation.records import DEFINITIONS, explain_undefined
 from anomalyr1.images import load_image, write_bytes_atomic
 from anomalyr1.types import Finding, InputError, Metric, Record
@@ -31,14 +31,25 @@ TITLES: dict[str, str] = {
     "anomalous_accuracy": "Anomalous accuracy",
     "image_auroc_model": "Image AUROC, model",
     "image_ap_model": "Average precision, model",
+    "image_f1max_model": "F1-max, model",
+    "calibration_error_model": "Calibration error, model",
     "image_auroc_detector": "Image AUROC, detector",
     "image_ap_detector": "Average precision, detector",
+    "image_f1max_detector": "F1-max, detector",
+    "calibration_error_detector": "Calibration error, detector",
+    "box_mean_iou": "Box mean IoU",
     "box_accuracy_iou10": "Box accuracy, IoU 0.1",
+    "box_accuracy_iou30": "Box accuracy, IoU 0.3",
     "box_accuracy_iou50": "Box accuracy, IoU 0.5",
     "box_precision_iou10": "Box precision, IoU 0.1",
+    "box_precision_iou30": "Box precision, IoU 0.3",
     "box_precision_iou50": "Box precision, IoU 0.5",
     "pixel_auroc": "Pixel AUROC",
+    "pixel_ap": "Pixel AP",
+    "pixel_f1max": "Pixel F1-max",
     "aupro": "AUPRO (to 0.3)",
+    "aupro_fpr05": "AUPRO (to 0.05)",
+    "spro_fpr05": "sPRO (to 0.05)",
     "mask_iou": "Mask IoU",
     "unread_rate": "Unread",
 }
@@ -64,6 +75,16 @@ class Histogram:
     anomalous: tuple[float, ...]
     top: int
     n_missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reliability:
+    """How often pictures of a score are anomalous: `points` are (mean score, share, n) a bin."""
+
+    name: str
+    style: str
+    points: tuple[tuple[float, float, int], ...]
+    top: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +145,7 @@ def write_evaluation_report(
         num_unread=sum(read_verdict(finding) == "unread" for _, finding in pairs),
         curves=build_curves(pairs, by_key),
         histograms=build_histograms(pairs),
+        reliabilities=build_reliabilities(pairs),
         groups=build_mistakes(out_dir, pairs),
         settings={str(name): str(value) for name, value in settings.items()},
     )
@@ -175,6 +197,20 @@ def build_histograms(pairs: Sequence[tuple[Record, Finding | None]]) -> list[His
             )
         )
     return histograms
+
+
+def build_reliabilities(
+    pairs: Sequence[tuple[Record, Finding | None]],
+) -> list[Reliability]:
+    """Reliability of the model's and the detector's score; none without a score."""
+    is_anomalous = _classes(pairs)
+    found = []
+    for source in ("model", "detector"):
+        points = tuple(bin_reliability(is_anomalous, _scores(pairs, source)))
+        if points:
+            top = max(n for *_, n in points)
+            found.append(Reliability(source.capitalize(), source, points, top))
+    return found
 
 
 def build_mistakes(

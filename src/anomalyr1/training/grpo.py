@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from anomalyr1.adapters import is_adapted
 from anomalyr1.checkpoint import Checkpoint
 from anomalyr1.rewards import load_rewards
 from anomalyr1.training.dataset import HintedRecord, build_rollout
+from anomalyr1.training.judging import build_eval_dataset, judge_while_training
 from anomalyr1.training.monitor import RunMonitor
-from anomalyr1.training.sft import build_lazy_dataset, continue_training
-from anomalyr1.types import InputError
+from anomalyr1.training.resampling import resample_equal_groups
+from anomalyr1.training.sft import build_arguments, build_lazy_dataset, continue_training
 
 
 def train_grpo(
@@ -25,25 +29,26 @@ def train_grpo(
     seed: int,
     resume: bool,
     say: Callable[[str], None],
-) -> None:
-    """Train in place with the rewards named. `grpo` goes unchanged to TRL's GRPOConfig.
+    resample: int = 0,
+    judged: Sequence[HintedRecord] = (),
+) -> Any:
+    """Train in place with the rewards named; returns the trainer. `grpo` goes unchanged to TRL's
+    GRPOConfig.
 
     Prompts are computed once a group where the model allows it; where not, `say` tells why. With
-    `resume` the last checkpoint in `out` is continued. Raises InputError for unknown rewards, as
-    many weights as there are not rewards, and a loss that is no number.
+    beta above 0 and no adapter, the model as it is now is the reference, written below `out`.
+    Groups with equal rewards are sampled up to `resample` times more. Where `grpo` asks for
+    evaluation, `judged` are answered. With `resume` the last checkpoint in `out` is continued.
+    Raises InputError for unknown rewards, settings that do not fit, and a loss that is no number.
     """
     from trl import GRPOConfig, GRPOTrainer
 
     from anomalyr1.training.shared_prefix import SharedPrefixGRPOTrainer, find_obstacle
 
     rewards = [_logging_record(reward) for reward in load_rewards(reward_funcs)]
-    arguments = GRPOConfig(output_dir=str(out), seed=seed, remove_unused_columns=False, **grpo)
-    weights = arguments.reward_weights
-    if weights is not None and len(weights) != len(rewards):
-        raise InputError(
-            f"grpo.reward_weights has {len(weights)} values for {len(rewards)} reward_funcs: "
-            "give one a reward"
-        )
+    arguments = build_arguments(GRPOConfig, grpo, "grpo", out, seed, remove_unused_columns=False)
+    if arguments.beta != 0.0 and not is_adapted(checkpoint.model):
+        _write_reference(checkpoint.model, out / "reference", resume)
     # TRL lays prompts out left-padded, but pads what goes with them as the tokenizer says.
     checkpoint.processor.tokenizer.padding_side = "left"
     obstacle = find_obstacle(checkpoint.model)
@@ -58,9 +63,37 @@ def train_grpo(
             len(rows),
             lambda index: build_rollout(rows[index], checkpoint.processor, checkpoint.frame),
         ),
+        eval_dataset=build_eval_dataset(arguments, judged),
         processing_class=checkpoint.processor,
     )
-    continue_training(trainer, checkpoint.model, RunMonitor(out.parent, "grpo"), resume)
+    if resample > 0:
+        resample_equal_groups(trainer, resample)
+    judge_while_training(trainer, checkpoint, judged)
+    # Rollouts outlive a step: a checkpoint in the middle of one could not be continued alike.
+    updates = arguments.steps_per_generation * arguments.num_iterations
+    cycle = math.lcm(updates, arguments.gradient_accumulation_steps)
+    steps = cycle // arguments.gradient_accumulation_steps
+    monitor = RunMonitor(out.parent, "grpo", save_multiple=steps)
+    continue_training(trainer, checkpoint.model, monitor, resume)
+    return trainer
+
+
+def _write_reference(model: Any, folder: Path, resume: bool) -> None:
+    """Keep the model that KL is measured against, and name it as TRL looks for it.
+
+    A run that is resumed reads what the first one wrote.
+    """
+    from accelerate import PartialState
+
+    processes = PartialState()
+    marker = folder / "config.json"
+    if processes.is_main_process and not (resume and marker.is_file()):
+        temporary = folder.with_suffix(".tmp")
+        model.save_pretrained(temporary, safe_serialization=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    processes.wait_for_everyone()
+    model.config._name_or_path = str(folder)
 
 
 def _logging_record(reward: Callable[..., Any]) -> Callable[..., Any]:

@@ -149,7 +149,7 @@ def _product_samples(task: tuple[list[Record], list[int]]) -> list[Sample]:
         channels = build_channels(features, memories[count])
         mask = np.zeros(picture.size[::-1], bool)
         if record.mask_path is not None:
-            mask = load_mask(record.mask_path, picture.size)
+            mask = load_mask(record.mask_path, picture.size, record.mask_threshold)
         height, width = features[0].shape[1:]
         soft = Image.fromarray(mask.astype(np.float32), mode="F").resize(
             (width, height), Image.Resampling.BOX
@@ -159,6 +159,19 @@ def _product_samples(task: tuple[list[Record], list[int]]) -> list[Sample]:
     return samples
 
 
+def load_head(path: Path) -> Head:
+    """The head that `export_head` wrote, to be trained further."""
+    import onnx
+    from onnx.numpy_helper import to_array
+
+    head = Head()
+    names = set(head.state_dict())
+    stored = onnx.load(path).graph.initializer
+    weights = {entry.name: torch.tensor(to_array(entry)) for entry in stored if entry.name in names}
+    head.load_state_dict(weights)
+    return head
+
+
 def train_head(
     samples: Sequence[Sample],
     *,
@@ -166,15 +179,18 @@ def train_head(
     num_steps: int,
     batch_size: int = 8,
     learning_rate: float = 2e-3,
+    start: Head | None = None,
 ) -> Iterator[tuple[int, float, Head]]:
     """Yield (step, loss, head) as it trains with AdamW on a one-cycle rate; the head is in place.
 
+    It begins with `start`, or else untrained.
     Loss: soft-target cross-entropy a cell, weighed up on defects; Dice; and cross-entropy of the
     picture's score, the mean of the highest TOP_SHARE of logits, against "has a defect".
     """
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    head = Head().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    head = Head() if start is None else start
+    head = head.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(head.parameters(), learning_rate, weight_decay=1e-2)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimiser, learning_rate, num_steps, pct_start=0.15

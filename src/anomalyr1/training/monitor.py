@@ -22,11 +22,14 @@ class RunMonitor(TrainerCallback):  # type: ignore[misc]
     """Writes `metrics.jsonl`, one object a log, and `samples.jsonl`, groups of completions.
 
     `stopped` tells that the user asked to stop: the step was finished and saved. A second Ctrl-C
-    stops without.
+    stops without. Checkpoints wait for a step that is a multiple of `save_multiple`, or the last.
     """
 
-    def __init__(self, folder: Path, stage: str, *, sample_steps: int = 20) -> None:
+    def __init__(
+        self, folder: Path, stage: str, *, sample_steps: int = 20, save_multiple: int = 1
+    ) -> None:
         self.stopped = False
+        self._save_multiple, self._save_is_due = save_multiple, False
         self._folder, self._stage, self._sample_steps = folder, stage, sample_steps
         self._trainer: Any = None
         self._sampled_at = -sample_steps
@@ -56,8 +59,14 @@ class RunMonitor(TrainerCallback):  # type: ignore[misc]
             self._handler = None
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_kept: Any) -> Any:
-        if self.stopped:
-            control.should_save = control.should_training_stop = True
+        self.stopped = self._any_stopped(args)
+        self._save_is_due |= control.should_save or self.stopped
+        ends = control.should_training_stop
+        whole = state.global_step % self._save_multiple == 0
+        control.should_save = self._save_is_due and (whole or ends)
+        if control.should_save:
+            self._save_is_due = False
+            control.should_training_stop = ends or self.stopped
         return control
 
     def on_log(
@@ -72,6 +81,14 @@ class RunMonitor(TrainerCallback):  # type: ignore[misc]
             if groups:
                 self._sampled_at = state.global_step
                 _append(self._folder / "samples.jsonl", groups)
+
+    def _any_stopped(self, args: Any) -> bool:
+        """Whether a signal reached any of the processes: all of them stop at one step."""
+        if not torch.distributed.is_initialized():
+            return self.stopped
+        flag = torch.tensor(int(self.stopped), device=args.device)
+        torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+        return bool(flag)
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         if self.stopped:

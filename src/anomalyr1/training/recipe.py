@@ -28,8 +28,10 @@ class DataSettings:
 
 @dataclass(frozen=True, slots=True)
 class HintSettings:
-    """The detector's head: see `training.hint`."""
+    """The detector's head: see `training.hint`. `further`: from the model's own head and features
+    instead of from scratch."""
 
+    further: bool = False
     num_steps: int = 4000
     batch_size: int = 8
     learning_rate: float = 2e-3
@@ -49,12 +51,15 @@ class SeeSettings:
 class Recipe:
     """What `anomalyr1 train` runs. Tables that are absent are stages that are left out.
 
+    A `hint` beside a language stage is trained first, looked through, and kept with the checkpoint.
     `model` is what training starts from: "new" for an untrained nano, or a checkpoint, held in
     `dtype`. Its pictures are resized to at most `max_picture_pixels`; a record whose prompt has
     more than `max_prompt_tokens` is refused before the first step. `lora` goes unchanged to PEFT's
     LoraConfig.
     `freeze_vision` keeps the vision tower as it is in the language stages. `sft` goes unchanged to
-    TRL's SFTConfig, `grpo` to its GRPOConfig; `reward_funcs` are names from `rewards.REWARDS`.
+    TRL's SFTConfig, `grpo` to its GRPOConfig; `reward_funcs` are names from `rewards.REWARDS`. A
+    group of completions whose rewards are all equal is sampled up to `resample_equal_groups` times
+    more.
     """
 
     description: str
@@ -72,7 +77,23 @@ class Recipe:
     lora: Mapping[str, Any] | None = None
     sft: Mapping[str, Any] | None = None
     reward_funcs: tuple[str, ...] = ()
+    resample_equal_groups: int = 0
     grpo: Mapping[str, Any] | None = None
+
+
+def check_rewards(recipe: Recipe) -> None:
+    """Raise InputError for an unknown reward (the nearest is named) and weights that do not fit."""
+    from anomalyr1.rewards import load_rewards
+
+    if recipe.grpo is None:
+        return
+    load_rewards(recipe.reward_funcs)
+    weights = recipe.grpo.get("reward_weights")
+    if weights is not None and len(weights) != len(recipe.reward_funcs):
+        raise InputError(
+            f"grpo.reward_weights has {len(weights)} values for {len(recipe.reward_funcs)} "
+            "reward_funcs: give one a reward"
+        )
 
 
 _TABLES: dict[str, type] = {

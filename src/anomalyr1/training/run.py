@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import subprocess
+import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,13 +12,24 @@ from typing import Any
 
 import numpy as np
 
-from anomalyr1.checkpoint import NANO_FOLDER, Checkpoint, load_checkpoint, save_checkpoint
+from anomalyr1.checkpoint import (
+    Checkpoint,
+    find_hint_folder,
+    load_checkpoint,
+    save_checkpoint,
+)
 from anomalyr1.data.records import load_records
 from anomalyr1.reporting.environment import describe_environment
 from anomalyr1.reporting.training import write_training_report
 from anomalyr1.training.dataset import HintedRecord, choose_rows, write_hints
 from anomalyr1.training.limits import check_prompts
-from anomalyr1.training.recipe import HintSettings, Recipe, SeeSettings
+from anomalyr1.training.processes import (
+    describe_training,
+    gather_checkpoint,
+    start_processes,
+    uses_cpu,
+)
+from anomalyr1.training.recipe import HintSettings, Recipe, SeeSettings, check_rewards
 from anomalyr1.types import InputError, Record
 
 Follow = Callable[[Iterable[Any], str, int], Iterator[Any]]
@@ -33,73 +45,135 @@ def run_recipe(
     follow: Follow,
     say: Callable[[str], None],
 ) -> Path:
-    """Run all stages of a recipe and return the folder of what was trained."""
-    if out.exists() and any(out.iterdir()) and not resume:
-        raise InputError(f"{out} is not empty: give --resume to continue, or another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "config.json").write_text(json.dumps(asdict(recipe), indent=2) + "\n")
-    environment = {**describe_environment(), "git": _git_state()}
-    (out / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+    """Run all stages of a recipe and return the folder of what was trained.
+
+    Started by torchrun or accelerate launch, all processes train together; the first alone writes
+    what is beside the trainers' own files, so that the run folder must be one that all can read.
+    """
+    check_rewards(recipe)
+    processes = start_processes(uses_cpu(recipe))
+    if processes.is_first:
+        if out.exists() and any(out.iterdir()) and not resume:
+            raise InputError(f"{out} is not empty: give --resume to continue, or another --out")
+        _write_settings(recipe, out, processes.count, say)
+    processes.wait()
     records = _load_training_records(recipe)
     say(f"{len(records)} records")
+    hint_folder = find_hint_folder(recipe.model)
     if recipe.hint is not None:
-        return _train_hint(recipe.hint, records, out / "hint", recipe.seed, num_workers, follow)
-    rows = _build_rows(recipe, records, out / "hints", num_workers, follow)
+        if processes.is_first:
+            _train_hint(recipe, recipe.hint, records, out / "hint", num_workers, follow)
+        processes.wait()
+        hint_folder = out / "hint"
+        if recipe.model == "new" and recipe.see is None and recipe.sft is None:
+            return hint_folder
+    if processes.is_first:
+        _write_hints(recipe, records, hint_folder, out / "hints", num_workers, follow)
+    held_out = _load_records(recipe.data.validation, recipe.data.validation_limit)
+    if processes.is_first:
+        _write_hints(recipe, held_out, hint_folder, out / "validation_hints", num_workers, follow)
+    processes.wait()
+    rows = _build_rows(recipe, records, out / "hints")
+    judged = _build_rows(recipe, held_out, out / "validation_hints")
     checkpoint = _start(recipe, out)
     if recipe.max_prompt_tokens is not None:
         longest = check_prompts(rows, checkpoint, recipe.max_prompt_tokens, follow)
         say(f"the longest prompt has {longest} tokens")
     if recipe.see is not None:
+        if processes.is_first:
+            _train_vision(recipe.see, checkpoint, rows, out / "see", recipe.seed, follow)
+        processes.wait()
         _train_vision(recipe.see, checkpoint, rows, out / "see", recipe.seed, follow)
     checkpoint.model.model.visual.requires_grad_(not recipe.freeze_vision)
     if recipe.lora is not None:
+        if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true":
+            raise InputError("adapters are trained with DDP or ZeRO-2, not with sharded weights")
         checkpoint = _add_lora(checkpoint, recipe.lora)
-    held_out = _load_records(recipe.data.validation, recipe.data.validation_limit)
-    judged = _build_rows(recipe, held_out, out / "validation_hints", num_workers, follow)
-    _validate(checkpoint, judged, out / "before.json", follow)
-    _train_language(recipe, checkpoint, rows, out, resume, say)
-    _validate(checkpoint, judged, out / "after.json", follow)
-    import torch
+    if processes.is_first:
+        _validate(checkpoint, judged, out / "before.json", follow)
+    processes.wait()
+    trainer = _train_language(recipe, checkpoint, rows, judged, out, resume, say)
+    whole = gather_checkpoint(trainer, checkpoint)
+    if processes.is_first and whole is not None:
+        _validate(whole, judged, out / "after.json", follow)
+        import torch
 
-    # Weights are published in half the size; float32 is only needed while they are trained.
-    checkpoint.model.to(torch.bfloat16)
-    save_checkpoint(checkpoint, out / "checkpoint")
-    say(f"report: {write_training_report(out)}")
+        # Weights are published in half the size; float32 is only needed while they are trained.
+        whole.model.to(torch.bfloat16)
+        save_checkpoint(whole, out / "checkpoint")
+        if hint_folder != find_hint_folder("nano"):
+            shutil.copytree(hint_folder, out / "checkpoint" / "hint", dirs_exist_ok=True)
+        say(f"report: {write_training_report(out)}")
+    processes.wait()
     return out / "checkpoint"
 
 
-def _build_rows(
-    recipe: Recipe, records: list[Record], hints: Path, num_workers: int, follow: Follow
-) -> list[HintedRecord]:
-    """Rows of records; the detector looks first where some are to show its hint."""
+def _write_settings(
+    recipe: Recipe, out: Path, num_processes: int, say: Callable[[str], None]
+) -> None:
+    """Write what the run is made with; of one that goes on, say what is no longer as it was."""
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "config.json"
+    settings = json.loads(json.dumps(asdict(recipe)))
+    if path.is_file():
+        before = json.loads(path.read_text())
+        changed = sorted(key for key in settings if before.get(key) != settings[key])
+        if changed:
+            say(f"goes on with other settings than it began with: {', '.join(changed)}")
+    path.write_text(json.dumps(settings, indent=2) + "\n")
+    environment = {**describe_environment(), **describe_training(num_processes)}
+    (out / "environment.json").write_text(json.dumps(environment, indent=2) + "\n")
+
+
+def _write_hints(
+    recipe: Recipe,
+    records: list[Record],
+    hint_folder: Path,
+    hints: Path,
+    num_workers: int,
+    follow: Follow,
+) -> None:
+    """The detector looks first where some rows are to show its hint."""
     if recipe.rows.without_hint >= 1.0 or not records:
-        return choose_rows(records, None, recipe.rows, recipe.seed)
-    written = write_hints(
-        records, NANO_FOLDER / "hint", hints, seed=recipe.seed, num_workers=num_workers
-    )
+        return
+    written = write_hints(records, hint_folder, hints, seed=recipe.seed, num_workers=num_workers)
     for _path in follow(written, "the detector looks", len(records)):
         pass
-    return choose_rows(records, hints, recipe.rows, recipe.seed)
+
+
+def _build_rows(recipe: Recipe, records: list[Record], hints: Path) -> list[HintedRecord]:
+    hinted = recipe.rows.without_hint < 1.0 and bool(records)
+    return choose_rows(records, hints if hinted else None, recipe.rows, recipe.seed)
 
 
 def _train_language(
     recipe: Recipe,
     checkpoint: Checkpoint,
     rows: list[HintedRecord],
+    judged: list[HintedRecord],
     out: Path,
     resume: bool,
     say: Callable[[str], None],
-) -> None:
+) -> Any:
+    """Run the language stages; returns the last trainer, None where there is none."""
+    trainer = None
     if recipe.sft is not None:
         from anomalyr1.training.sft import train_sft
 
-        train_sft(
-            checkpoint, rows, recipe.rows, recipe.sft, out / "sft", seed=recipe.seed, resume=resume
+        trainer = train_sft(
+            checkpoint,
+            rows,
+            recipe.rows,
+            recipe.sft,
+            out / "sft",
+            seed=recipe.seed,
+            resume=resume,
+            judged=judged,
         )
     if recipe.grpo is not None:
         from anomalyr1.training.grpo import train_grpo
 
-        train_grpo(
+        trainer = train_grpo(
             checkpoint,
             rows,
             recipe.reward_funcs,
@@ -108,7 +182,10 @@ def _train_language(
             seed=recipe.seed,
             resume=resume,
             say=say,
+            resample=recipe.resample_equal_groups,
+            judged=judged,
         )
+    return trainer
 
 
 def _validate(checkpoint: Checkpoint, rows: list[HintedRecord], path: Path, follow: Follow) -> None:
@@ -200,33 +277,47 @@ def _train_vision(
 
 
 def _train_hint(
+    recipe: Recipe,
     settings: HintSettings,
     records: list[Record],
     out: Path,
-    seed: int,
     num_workers: int,
     follow: Follow,
 ) -> Path:
-    from anomalyr1.training.hint import build_samples, export_head, train_head, write_backbone
+    """Train the hint's head, or keep it when an earlier run finished this stage."""
+    from anomalyr1.training.hint import (
+        build_samples,
+        export_head,
+        load_head,
+        train_head,
+        write_backbone,
+    )
 
+    if (out / "head.onnx").is_file():
+        return out
     out.mkdir(exist_ok=True)
-    backbone = out / "backbone.onnx"
-    if not backbone.is_file():
+    backbone, start = out / "backbone.onnx", None
+    if settings.further:
+        own = find_hint_folder(recipe.model)
+        shutil.copyfile(own / "backbone.onnx", backbone)
+        start = load_head(own / "head.onnx")
+    elif not backbone.is_file():
         every = max(1, len(records) // settings.num_pictures_to_standardise)
         write_backbone(records[::every], backbone)
     samples = list(
         follow(
-            build_samples(records, backbone, seed=seed, num_workers=num_workers),
+            build_samples(records, backbone, seed=recipe.seed, num_workers=num_workers),
             "features",
             len(records),
         )
     )
     steps = train_head(
         samples,
-        seed=seed,
+        seed=recipe.seed,
         num_steps=settings.num_steps,
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
+        start=start,
     )
     losses: list[float] = []
     with (out / "losses.jsonl").open("w") as log:
@@ -236,19 +327,6 @@ def _train_hint(
             if step % 50 == 0:
                 log.write(json.dumps({"step": step, "loss": float(np.mean(losses[-50:]))}) + "\n")
                 log.flush()
-    export_head(head, out / "head.onnx", {**asdict(settings), "seed": seed, "n": len(samples)})
+    made = {**asdict(settings), "seed": recipe.seed, "n": len(samples)}
+    export_head(head, out / "head.onnx", made)
     return out
-
-
-def _git_state() -> str | None:
-    """The commit this runs from, None outside a checkout."""
-    try:
-        return subprocess.run(
-            ["git", "describe", "--always", "--dirty"],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=Path(__file__).parent,
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

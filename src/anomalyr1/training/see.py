@@ -100,7 +100,7 @@ def build_targets(
     boxes = np.zeros((rows, columns, 4), np.float32)
     record = row.record
     if record.mask_path is not None:
-        mask = load_mask(record.mask_path, size_wh).astype(np.float32)
+        mask = load_mask(record.mask_path, size_wh, record.mask_threshold).astype(np.float32)
         cover = np.asarray(
             Image.fromarray(mask, mode="F").resize((columns, rows), Image.Resampling.BOX)
         )

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from anomalyr1.adapters import is_adapted
 from anomalyr1.checkpoint import Checkpoint
 from anomalyr1.training.dataset import HintedRecord, RowSettings, build_row
+from anomalyr1.training.judging import build_eval_dataset, judge_while_training
 from anomalyr1.training.monitor import RunMonitor, find_last_checkpoint
+from anomalyr1.types import InputError
 
 
 def train_sft(
@@ -23,25 +29,24 @@ def train_sft(
     *,
     seed: int,
     resume: bool,
-) -> None:
-    """Train in place. `sft` goes unchanged to TRL's SFTConfig; checkpoints are kept below `out`,
-    metrics beside it.
+    judged: Sequence[HintedRecord] = (),
+) -> Any:
+    """Train in place and return the trainer. `sft` goes unchanged to TRL's SFTConfig; checkpoints
+    are kept below `out`, metrics beside it. Where it asks for evaluation, `judged` are answered.
 
     Where it asks for sequential sampling, the rows are laid out by length first.
     With `resume` the last checkpoint in `out` is continued, optimiser and data order included.
-    Raises InputError for a loss that is no number, KeyboardInterrupt after Ctrl-C, all saved.
+    Raises InputError for settings that do not fit and a loss that is no number, KeyboardInterrupt
+    after Ctrl-C, all saved.
     """
     from trl import SFTConfig, SFTTrainer
 
-    arguments = SFTConfig(
-        output_dir=str(out),
-        seed=seed,
-        max_length=None,
-        remove_unused_columns=False,
-        **sft,
+    arguments = build_arguments(
+        SFTConfig, sft, "sft", out, seed, max_length=None, remove_unused_columns=False
     )
     if arguments.train_sampling_strategy == "sequential":
-        batch_size = arguments.per_device_train_batch_size
+        batch_size = arguments.per_device_train_batch_size * arguments.world_size
+        batch_size *= arguments.gradient_accumulation_steps
         rows = order_by_length(rows, settings, batch_size, arguments.max_steps, seed)
     trainer = SFTTrainer(
         model=checkpoint.model,
@@ -52,9 +57,30 @@ def train_sft(
                 rows[index], checkpoint.processor, checkpoint.frame, settings, seed + index
             ),
         ),
+        eval_dataset=build_eval_dataset(arguments, judged),
         processing_class=checkpoint.processor,
     )
+    judge_while_training(trainer, checkpoint, judged)
     continue_training(trainer, checkpoint.model, RunMonitor(out.parent, "sft"), resume)
+    return trainer
+
+
+def build_arguments(
+    kind: Any, table: Mapping[str, Any], name: str, out: Path, seed: int, **fixed: Any
+) -> Any:
+    """A recipe's table as TRL's config. Raises InputError for a key or value it does not take."""
+    known = [entry.name for entry in fields(kind) if entry.init]
+    for key in table:
+        if key in ("output_dir", "seed", *fixed):
+            raise InputError(f"[{name}] sets {key}, which the run sets itself: leave it out")
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            raise InputError(f"[{name}] has an unknown key {key!r} of {kind.__name__}{hint}")
+    try:
+        return kind(output_dir=str(out), seed=seed, **fixed, **table)
+    except (TypeError, ValueError, ImportError) as error:
+        raise InputError(f"[{name}] does not fit {kind.__name__}: {error}") from error
 
 
 def continue_training(trainer: Any, model: Any, monitor: RunMonitor, resume: bool) -> None:
@@ -65,11 +91,31 @@ def continue_training(trainer: Any, model: Any, monitor: RunMonitor, resume: boo
         trainer._load_from_checkpoint = lambda folder, _model=None: load_weights(
             model, Path(folder)
         )
+        trainer._load_best_model = lambda: load_weights(
+            model, Path(trainer.state.best_model_checkpoint)
+        )
     last = find_last_checkpoint(Path(trainer.args.output_dir)) if resume else None
     monitor.watch(trainer)
-    trainer.train(resume_from_checkpoint=str(last) if last else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(last) if last else None)
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if not _is_disk_full(error):
+            raise
+        last = find_last_checkpoint(Path(trainer.args.output_dir))
+        kept = f"the last whole checkpoint is {last}" if last else "no checkpoint is whole"
+        raise InputError(
+            f"the disk of {trainer.args.output_dir} is full ({error}); {kept}: free some space, or "
+            "set save_total_limit, and run with --resume"
+        ) from error
     if monitor.stopped:
         raise KeyboardInterrupt
+
+
+def _is_disk_full(error: BaseException) -> bool:
+    """Whether something could not be written for want of space; safetensors tells it in words."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    words = ("No space left", "Disk quota exceeded", "PytorchStreamWriter failed writing")
+    return getattr(error, "errno", None) in full or any(word in str(error) for word in words)
 
 
 def load_weights(model: Any, folder: Path) -> None:

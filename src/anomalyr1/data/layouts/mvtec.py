@@ -1,6 +1,6 @@
-"""Data sets as they lie on disk, one loader each, into records. Reads folders; writes nothing.
+"""MVTec AD and the data sets that share its shape. Reads folders; writes nothing.
 
-MVTec AD's layout (a category folder, or a folder of such)::
+A category folder, or a folder of such::
 
     bottle/train/good/000.png
     bottle/test/good/000.png
@@ -8,27 +8,38 @@ MVTec AD's layout (a category folder, or a folder of such)::
     bottle/ground_truth/broken_large/000_mask.png
     pcb/templates/000_temp.jpg        # optional: the defect-free twin of test picture 000_test
     pcb/boxes/000_test.txt            # optional, instead of a mask: lines of x1 y1 x2 y2 type
+
+- MVTec AD (Bergmann et al., CVPR 2019), CC BY-NC-SA 4.0:
+  https://www.mvtec.com/company/research/datasets/mvtec-ad
+- GoodsAD (Zhang et al., RA-L 2024), no licence stated: https://github.com/jianzhang96/GoodsAD.
+  Pictures are JPEG, masks PNG of the same stem.
+- MPDD (Jezek et al., ICUMT 2021), CC BY-NC-SA 4.0: https://github.com/stepanje/MPDD
+- BTAD (Mishra et al., ISIE 2021), CC BY-NC-SA 4.0: http://avires.dimi.uniud.it/papers/btad/btad.zip.
+  Folders are named ok and ko; categories 01 and 03 hold BMP, masks have the picture's stem.
 """
 
 from __future__ import annotations
 
-import os
-import random
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from anomalyr1.geometry import boxes_from_mask
-from anomalyr1.images import IMAGE_SUFFIXES, find_images, image_size, load_mask
+from anomalyr1.data.layouts.shared import (
+    add_regions,
+    attach_references,
+    check_folder,
+    find_named,
+    list_pictures,
+    list_subfolders,
+    read_mask_regions,
+)
+from anomalyr1.images import image_size
 from anomalyr1.types import InputError, Record, Region
 
 NORMAL_FOLDER = "good"
 DEEPPCB_DEFECT_TYPES = ("open", "short", "mousebite", "spur", "copper", "pin-hole")
 """DeepPCB's defect numbers 1 to 6 (github.com/tangsanli5201/DeepPCB)."""
-
-_THREADS = min(8, os.cpu_count() or 1)
 
 
 def load_mvtec(
@@ -39,6 +50,8 @@ def load_mvtec(
     seed: int = 0,
     aligned_templates: bool = False,
     defect_types: Sequence[str] | None = None,
+    normal_folder: str = NORMAL_FOLDER,
+    mask_threshold: int = 127,
 ) -> list[Record]:
     """Load one category folder, or all categories (or the one named) in a folder of them.
 
@@ -51,73 +64,47 @@ def load_mvtec(
     for a whole category, sorted. With `aligned_templates`, a test picture `<name>_test` that has
     `templates/<name>_temp` gets that one as its only reference; the others keep the drawn ones.
     Where only defective pictures have templates, as in DeepPCB, references then differ between the
-    classes: do not compare accuracy across them.
+    classes: do not compare accuracy across them. `normal_folder` is what the folders of normal
+    pictures are called; a mask's pixels above `mask_threshold` are defect.
 
     Raises one InputError listing every defective test picture without mask or boxes and every mask
     or box file that does not fit; also for a folder of another shape.
     """
-    if max_references < 0:
-        raise InputError(f"max_references is {max_references}: give 0 or more")
     records: list[Record] = []
     problems: list[str] = []
-    for folder in _find_categories(Path(root), category):
-        references = _draw_references(folder, max_references, seed)
-        for record in _list_records(folder, problems):
-            drawn = references if record.split == "test" else ()
-            if aligned_templates and record.split == "test":
-                drawn = _find_template(folder, record.image_path) or drawn
-            records.append(replace(record, reference_paths=drawn))
-    records = _add_regions(records, defect_types, problems)
+    folders = _find_categories(Path(root), category, normal_folder)
+    for folder in folders:
+        records += _list_records(folder, normal_folder, mask_threshold, problems)
+    records = attach_references(records, max_references, seed)
+    if aligned_templates:
+        records = [_prefer_template(record) for record in records]
+    records = add_regions(records, problems, partial(_read_regions, defect_types=defect_types))
     if problems:
         raise InputError("\n".join([f"{root}: {len(problems)} problems:", *problems]))
     return records
 
 
-def load_folder(root: str | Path) -> list[Record]:
-    """Load every picture under a folder, of which nothing is known: label None, no split.
-
-    Ids are the paths inside the folder, suffix included. Raises InputError where nothing is found.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; check the path")
-    return [
-        Record(
-            record_id=path.relative_to(root).as_posix(),
-            image_path=path,
-            dataset=root.resolve().name,
-        )
-        for path in find_images([root])
-    ]
+def _prefer_template(record: Record) -> Record:
+    template = None
+    if record.split == "test":
+        folder = record.image_path.parents[2] / "templates"
+        template = find_named(folder, f"{record.image_path.stem.removesuffix('_test')}_temp")
+    return replace(record, reference_paths=(template,)) if template else record
 
 
-LAYOUTS: dict[str, Callable[..., list[Record]]] = {
-    "mvtec": load_mvtec,
-    "deeppcb": partial(load_mvtec, aligned_templates=True, defect_types=DEEPPCB_DEFECT_TYPES),
-    "folder": load_folder,
-}
-"""Layout name to loader; the first argument is the folder, all others are keywords."""
+def _find_categories(root: Path, category: str | None, normal_folder: str) -> list[Path]:
+    def is_category(folder: Path) -> bool:
+        return (folder / "train" / normal_folder).is_dir() or (folder / "test").is_dir()
 
-
-def _is_category(folder: Path) -> bool:
-    return (folder / "train" / NORMAL_FOLDER).is_dir() or (folder / "test").is_dir()
-
-
-def _find_categories(root: Path, category: str | None) -> list[Path]:
-    if not root.is_dir():
-        raise InputError(f"{root}: no such folder; check the path")
-    if _is_category(root):
+    check_folder(root)
+    if is_category(root):
         if category not in (None, root.resolve().name):
             raise InputError(f"{root} is category {root.resolve().name}, not {category}")
         return [root]
-    folders = [
-        entry
-        for entry in sorted(root.iterdir())
-        if entry.is_dir() and not entry.name.startswith(".") and _is_category(entry)
-    ]
+    folders = [entry for entry in list_subfolders(root) if is_category(entry)]
     if not folders:
         raise InputError(
-            f"{root}: not in MVTec AD's layout; expected train/{NORMAL_FOLDER}, "
+            f"{root}: not in MVTec AD's layout; expected train/{normal_folder}, "
             "test/<defect> and ground_truth/<defect> here or one folder below"
         )
     if category is None:
@@ -129,55 +116,28 @@ def _find_categories(root: Path, category: str | None) -> list[Path]:
     return chosen
 
 
-def _subfolders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return [
-        entry
-        for entry in sorted(folder.iterdir())
-        if entry.is_dir() and not entry.name.startswith(".")
-    ]
-
-
-def _pictures(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return [
-        entry
-        for entry in sorted(folder.iterdir())
-        if entry.suffix.lower() in IMAGE_SUFFIXES and not entry.name.startswith(".")
-    ]
-
-
-def _draw_references(folder: Path, max_references: int, seed: int) -> tuple[Path, ...]:
-    pool = _pictures(folder / "train" / NORMAL_FOLDER)
-    if max_references and not pool:
-        raise InputError(f"{folder}: no picture in train/{NORMAL_FOLDER} to take references from")
-    # Seeded by the name too, so that a category's draw does not depend on which others are loaded.
-    generator = random.Random(f"{seed}:{folder.resolve().name}")
-    return tuple(sorted(generator.sample(pool, min(max_references, len(pool)))))
-
-
-def _list_records(folder: Path, problems: list[str]) -> list[Record]:
+def _list_records(
+    folder: Path, normal_folder: str, mask_threshold: int, problems: list[str]
+) -> list[Record]:
     """Return a category's records without regions and references, sorted."""
     category, dataset = folder.resolve().name, folder.resolve().parent.name
     records: dict[str, Record] = {}
     for split in ("train", "test"):
-        for kind_folder in _subfolders(folder / split):
+        for kind_folder in list_subfolders(folder / split):
             kind = kind_folder.name
-            if split == "train" and kind != NORMAL_FOLDER:
+            if split == "train" and kind != normal_folder:
                 problems.append(
-                    f"{kind_folder}: only train/{NORMAL_FOLDER} is read; move it under test"
+                    f"{kind_folder}: only train/{normal_folder} is read; move it under test"
                 )
                 continue
-            for path in _pictures(kind_folder):
+            for path in list_pictures(kind_folder):
                 record_id = f"{category}/{split}/{kind}/{path.stem}"
                 if record_id in records:
                     problems.append(
                         f"{path}: {records[record_id].image_path.name} has the same stem; "
                         "rename one"
                     )
-                is_normal = kind == NORMAL_FOLDER
+                is_normal = kind == normal_folder
                 records[record_id] = Record(
                     record_id=record_id,
                     image_path=path,
@@ -187,70 +147,40 @@ def _list_records(folder: Path, problems: list[str]) -> list[Record]:
                     label="normal" if is_normal else "anomalous",
                     defect_type="" if is_normal else kind,
                     mask_path=None if is_normal else _find_mask(folder, kind, path.stem),
+                    mask_threshold=mask_threshold,
                 )
     if not records and not problems:
         problems.append(f"{folder}: holds no pictures under train or test")
     return list(records.values())
 
 
-def _find_named(folder: Path, stem: str) -> Path | None:
-    names = (folder / (stem + suffix) for suffix in (".png", *sorted(IMAGE_SUFFIXES)))
-    return next((path for path in names if path.is_file()), None)
-
-
 def _find_mask(folder: Path, kind: str, stem: str) -> Path | None:
     masks = folder / "ground_truth" / kind
-    return _find_named(masks, f"{stem}_mask") or _find_named(masks, stem)
-
-
-def _find_template(folder: Path, image_path: Path) -> tuple[Path, ...]:
-    stem = image_path.stem.removesuffix("_test")
-    template = _find_named(folder / "templates", f"{stem}_temp")
-    return (template,) if template else ()
-
-
-def _add_regions(
-    records: list[Record], defect_types: Sequence[str] | None, problems: list[str]
-) -> list[Record]:
-    """Return the records, defective ones with their regions; what does not fit goes to problems."""
-
-    def read_regions(record: Record) -> tuple[Region, ...] | InputError:
-        try:
-            return _read_regions(record, defect_types)
-        except InputError as error:
-            return error
-
-    finished: list[Record] = []
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for record, regions in zip(records, pool.map(read_regions, records), strict=True):
-            if isinstance(regions, InputError):
-                problems.append(str(regions))
-            else:
-                finished.append(replace(record, regions=regions))
-    return finished
+    return find_named(masks, f"{stem}_mask") or find_named(masks, stem)
 
 
 def _read_regions(record: Record, defect_types: Sequence[str] | None) -> tuple[Region, ...]:
-    if record.label != "anomalous":
-        return ()
     path = record.image_path
     boxes_path = path.parent.parent.parent / "boxes" / f"{path.stem}.txt"
     if boxes_path.is_file():
-        return _read_box_file(boxes_path, image_size(path), record.defect_type, defect_types)
+        return read_box_file(boxes_path, image_size(path), record.defect_type, defect_types)
     if record.mask_path is None:
         raise InputError(
             f"{path}: no mask; expected ground_truth/{record.defect_type}/{path.stem}_mask.png"
         )
-    mask = load_mask(record.mask_path, image_size(path), image_name=path.name)
-    return tuple(Region(box, record.defect_type) for box in boxes_from_mask(mask))
+    return read_mask_regions(record)
 
 
-def _read_box_file(
+def read_box_file(
     path: Path,
     size_wh: tuple[int, int],
     defect_type: str,
     defect_types: Sequence[str] | None,
 ) -> tuple[Region, ...]:
+    """Regions of a file with lines of x1 y1 x2 y2 type, commas or spaces between.
+
+    The picture is `size_wh`. Raises InputError, with file and line, for what does not fit.
+    """
     width, height = size_wh
     regions = []
     for number, line in enumerate(path.read_text().splitlines(), start=1):

@@ -1,0 +1,99 @@
+"""A detector without a language model as an inspector: its map and score make the finding."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomalyr1.detectors import Detector
+from anomalyr1.geometry import boxes_from_mask
+from anomalyr1.images import limit_size, load_image
+from anomalyr1.inspector import WORKING_SIDE, Inspection, measure_confidence
+from anomalyr1.types import Defect, Finding, InputError, Record
+
+DECISION_LINE = 0.5
+LEAST_AREA = 0.0002
+"""Share of the picture: smaller regions of the map are no defect of their own."""
+
+
+class DetectorAlone:
+    """Judges records by a detector's score; regions of its map above 0.5 are the defects."""
+
+    def __init__(self, detector: Detector, name: str) -> None:
+        self._detector = detector
+        self.model = name
+
+    def inspect_records(
+        self, records: Iterable[Record], *, batch_size: int = 8, seed: int = 0
+    ) -> Iterator[Inspection]:
+        """Inspect records in order, one at a time, as `Inspector.inspect_records` does."""
+        for record in records:
+            try:
+                yield self._inspect(record)
+            except InputError as error:
+                yield Inspection(
+                    Finding(
+                        record_id=record.record_id,
+                        image=str(record.image_path),
+                        verdict="unread",
+                        model=self.model,
+                        category=record.category,
+                        error=str(error),
+                    )
+                )
+
+    def _inspect(self, record: Record) -> Inspection:
+        start = time.perf_counter()
+        picture = load_image(record.image_path)
+        references = [limit_size(load_image(path), WORKING_SIDE) for path in record.reference_paths]
+        anomaly = self._detector.detect(limit_size(picture, WORKING_SIDE), references)
+        is_anomalous = anomaly.score >= DECISION_LINE
+        regions = find_regions(anomaly.anomaly_map, picture.size) if is_anomalous else []
+        defects = tuple(
+            Defect(
+                "anomaly",
+                "",
+                box,
+                confidence=measure_confidence(box, picture.size, anomaly.anomaly_map, None),
+            )
+            for box, _ in regions
+        )
+        finding = Finding(
+            record_id=record.record_id,
+            image=str(record.image_path),
+            verdict="anomalous" if is_anomalous else "normal",
+            anomaly_score=anomaly.score,
+            detector_score=anomaly.score,
+            defects=defects,
+            status="ok",
+            model=self.model,
+            template_id="detector",
+            category=record.category,
+            reference=str(record.reference_paths[0]) if record.reference_paths else None,
+            image_size_wh=picture.size,
+            seconds=time.perf_counter() - start,
+        )
+        masks = tuple(mask for _, mask in regions)
+        return Inspection(finding, picture, masks, anomaly.anomaly_map)
+
+
+def find_regions(
+    anomaly_map: NDArray[np.float32], size_wh: tuple[int, int]
+) -> list[tuple[tuple[float, float, float, float], NDArray[np.bool_]]]:
+    """Regions of a map above the decision line, largest first: box and mask, bool (H, W), in
+    pixels of a picture of `size_wh`."""
+    width, height = size_wh
+    resized = Image.fromarray(anomaly_map, mode="F").resize(size_wh, Image.Resampling.BILINEAR)
+    above = np.asarray(resized) >= DECISION_LINE
+    least = max(1, round(LEAST_AREA * width * height))
+    found = []
+    for box in boxes_from_mask(above, min_area=least):
+        left, top, right, bottom = map(int, box)
+        mask = np.zeros_like(above)
+        mask[top:bottom, left:right] = above[top:bottom, left:right]
+        found.append((box, mask))
+    return found

@@ -1,0 +1,87 @@
+"""The one door for `--model`: from its text to an engine or an inspector.
+
+nano, a checkpoint folder or a hub id; `detector:patch-memory` or `detector:dinov2:SOURCE`, a
+detector without a language model; `random` and `majority`, for sanity.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+from anomalyr1.engines import Engine
+from anomalyr1.inspector import Inspection, Inspector
+from anomalyr1.types import InputError, Record
+
+DETECTOR_PREFIX = "detector:"
+BASELINES = ("random", "majority")
+
+
+class RecordInspector(Protocol):
+    """What a run needs: a name, and inspections of records in their order."""
+
+    @property
+    def model(self) -> str: ...
+
+    def inspect_records(
+        self, records: Iterable[Record], *, batch_size: int = 8, seed: int = 0
+    ) -> Iterator[Inspection]: ...
+
+
+def name_detector(model: str) -> str | None:
+    """The hint that stands for a `--model` of a detector alone, None for any other model.
+
+    >>> name_detector("detector:patch-memory"), name_detector("nano")
+    ('auto', None)
+    """
+    if not model.startswith(DETECTOR_PREFIX):
+        return None
+    name = model.removeprefix(DETECTOR_PREFIX)
+    if name == "patch-memory":
+        return "auto"
+    if name.startswith("dinov2:"):
+        return name
+    raise InputError(
+        f"--model is {model!r}; detectors are detector:patch-memory and "
+        "detector:dinov2:FOLDER_OR_HUB_ID"
+    )
+
+
+def build_engine(model: str, *, device: str = "auto", records: Sequence[Record] = ()) -> Engine:
+    """The engine of a `--model`. `records` are what "majority" counts; others ignore them.
+
+    Raises InputError for a model that cannot be used, and for a detector, which is no engine: see
+    `name_detector`.
+    """
+    if name_detector(model) is not None:
+        raise InputError(f"{model} answers no questions in words: choose a language model")
+    if model in BASELINES:
+        from anomalyr1.engines.baselines import BaselineEngine
+
+        return BaselineEngine("random" if model == "random" else "majority", records)
+    from anomalyr1.engines.transformers_engine import TransformersEngine
+
+    return TransformersEngine.load(model, device=device)
+
+
+def build_inspector(
+    model: str,
+    *,
+    hint: str = "auto",
+    masks: str = "auto",
+    sam2_model: str | None = None,
+    device: str = "auto",
+    records: Sequence[Record] = (),
+) -> RecordInspector:
+    """The inspector of a `--model`; a detector alone and the baselines take no hint."""
+    detector_hint = name_detector(model)
+    if detector_hint is not None:
+        from anomalyr1.detector_alone import DetectorAlone
+        from anomalyr1.inspector import load_detector
+
+        detector = load_detector(detector_hint)
+        assert detector is not None
+        return DetectorAlone(detector, model)
+    if model in BASELINES:
+        return Inspector(build_engine(model, records=records))
+    return Inspector.load(model, hint=hint, masks=masks, sam2_model=sam2_model, device=device)

@@ -1,0 +1,472 @@
+"""Each public data set, in miniature and in the folder shape in which it is published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomalyr1.data.importing import ImportPlan, import_records, seems_inverted
+from anomalyr1.data.layouts import LAYOUTS, PUBLISHED, TOTALS, compare_counts, count_records
+from anomalyr1.data.records import load_records
+from anomalyr1.images import load_mask
+from anomalyr1.types import InputError, Record, Region
+
+SIZE_WH = (32, 24)
+BOX = (4, 5, 14, 13)
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data" / "images"
+
+
+def picture(path: Path, level: int = 90) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", SIZE_WH, (level, level, level)).save(path)
+    return path
+
+
+def mask(path: Path, value: int = 255, box: tuple[int, int, int, int] | None = BOX) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawn = Image.new("L", SIZE_WH)
+    if box is not None:
+        drawn.paste(value, box)
+    drawn.save(path)
+    return path
+
+
+def write_mvtec(root: Path) -> None:
+    picture(root / "bottle/train/good/000.png")
+    picture(root / "bottle/test/good/000.png")
+    picture(root / "bottle/test/broken_large/000.png")
+    mask(root / "bottle/ground_truth/broken_large/000_mask.png")
+
+
+def write_goodsad(root: Path) -> None:
+    picture(root / "food_box/train/good/063_001.jpg")
+    picture(root / "food_box/test/good/063_002.jpg")
+    picture(root / "food_box/test/opened/063_017.jpg")
+    mask(root / "food_box/ground_truth/opened/063_017.png")
+
+
+def write_btad(root: Path) -> None:
+    picture(root / "01/train/ok/0000.bmp")
+    picture(root / "01/test/ok/0001.bmp")
+    picture(root / "01/test/ko/0002.bmp")
+    mask(root / "01/ground_truth/ko/0002.png")
+
+
+def write_mpdd(root: Path) -> None:
+    picture(root / "tubes/train/good/000.png")
+    picture(root / "tubes/test/good/000.png")
+    picture(root / "tubes/test/anomalous/000.png")
+    mask(root / "tubes/ground_truth/anomalous/000_mask.png")
+
+
+def write_loco(root: Path) -> None:
+    folder = root / "screw_bag"
+    for name in ("train/good/000", "test/good/000", "test/logical_anomalies/000"):
+        picture(folder / f"{name}.png")
+    picture(folder / "validation/good/000.png")
+    mask(folder / "ground_truth/logical_anomalies/000/000.png", 254)
+    mask(folder / "ground_truth/logical_anomalies/000/001.png", 240, (20, 2, 30, 12))
+    config = [
+        {
+            "defect_name": "missing_screw",
+            "pixel_value": 254,
+            "saturation_threshold": 50,
+            "relative_saturation": False,
+        },
+        {
+            "defect_name": "long_screw",
+            "pixel_value": 240,
+            "saturation_threshold": 0.25,
+            "relative_saturation": True,
+        },
+    ]
+    (folder / "defects_config.json").write_text(json.dumps(config))
+
+
+def write_visa(root: Path) -> None:
+    names = {
+        "train": "candle/Data/Images/Normal/0001.JPG",
+        "test": "candle/Data/Images/Normal/0002.JPG",
+        "bad": "candle/Data/Images/Anomaly/000.JPG",
+    }
+    for name in names.values():
+        picture(root / name)
+    mask(root / "candle/Data/Masks/Anomaly/000.png", 3)
+    lines = [
+        "object,split,label,image,mask",
+        f"candle,train,normal,{names['train']},",
+        f"candle,test,normal,{names['test']},",
+        f"candle,test,anomaly,{names['bad']},candle/Data/Masks/Anomaly/000.png",
+    ]
+    (root / "split_csv").mkdir()
+    for protocol in ("1cls", "2cls_fewshot", "2cls_highshot"):
+        (root / f"split_csv/{protocol}.csv").write_text("\n".join(lines))
+    details = f'image,label,mask\n{names["bad"]},"wax melded out, chunk",m.png\n'
+    (root / "candle/image_anno.csv").write_text(details)
+
+
+def write_kolektor_sdd(root: Path) -> None:
+    for number in range(1, 28):
+        picture(root / f"kos{number:02}/Part0.jpg")
+        mask(root / f"kos{number:02}/Part0_label.bmp", box=BOX if number == 3 else None)
+
+
+def write_kolektor_sdd2(root: Path) -> None:
+    for split, number, box in (
+        ("train", 10000, None),
+        ("train", 10001, BOX),
+        ("test", 20000, None),
+        ("test", 20001, BOX),
+    ):
+        picture(root / f"{split}/{number}.png")
+        mask(root / f"{split}/{number}_GT.png", box=box)
+
+
+def write_dagm(root: Path) -> None:
+    for split, number, defective in (
+        ("Train", 576, False),
+        ("Train", 577, True),
+        ("Test", 1, False),
+        ("Test", 2, True),
+    ):
+        folder = root / "Class1" / split
+        picture(folder / f"{number:04}.PNG")
+        line = f"{number}\t{int(defective)}\t{number:04}.PNG\t0\t0"
+        if defective:
+            mask(folder / f"Label/{number:04}_label.PNG")
+            line = line[:-1] + f"{number:04}_label.PNG"
+        (folder / "Label").mkdir(exist_ok=True)
+        with (folder / "Label/Labels.txt").open("a") as labels:
+            labels.write(line + "\n")
+
+
+def write_deeppcb(root: Path) -> None:
+    data = root / "PCBData"
+    for number in ("00041000", "00041001"):
+        picture(data / f"group00041/00041/{number}_test.jpg")
+        picture(data / f"group00041/00041/{number}_temp.jpg")
+        (data / "group00041/00041_not").mkdir(exist_ok=True)
+        (data / f"group00041/00041_not/{number}.txt").write_text("4 5 14 13 3\n")
+    line = "group00041/00041/{0}.jpg group00041/00041_not/{0}.txt\n"
+    (data / "trainval.txt").write_text(line.format("00041000"))
+    (data / "test.txt").write_text(line.format("00041001"))
+
+
+def write_realiad(root: Path) -> None:
+    folder = root / "realiad_1024/audiojack"
+    bad = "NG/BX/S0001/audiojack_0001_NG_BX_C1_2"
+    names = ["OK/S0001/audiojack_0001_OK_C1_1.jpg", "OK/S0002/audiojack_0002_OK_C1_1.jpg"]
+    for name in (*names, f"{bad}.jpg"):
+        picture(folder / name)
+    mask(folder / f"{bad}_mask.png")
+
+    def entry(name: str, kind: str, mask_path: str | None) -> dict[str, str | None]:
+        return {
+            "category": "audiojack",
+            "anomaly_class": kind,
+            "image_path": name,
+            "mask_path": mask_path,
+        }
+
+    lists = {
+        "meta": {"normal_class": "OK", "prefix": "audiojack/"},
+        "train": [entry(names[0], "OK", None)],
+        "test": [entry(names[1], "OK", None), entry(f"{bad}.jpg", "BX", f"{bad}_mask.png")],
+    }
+    target = root / "realiad_jsons/realiad_jsons"
+    target.mkdir(parents=True)
+    (target / "audiojack.json").write_text(json.dumps(lists))
+
+
+def write_coco(root: Path) -> None:
+    picture(root / "images/a.jpg")
+    picture(root / "images/b.jpg")
+    document = {
+        "images": [{"id": 1, "file_name": "a.jpg"}, {"id": 2, "file_name": "b.jpg"}],
+        "categories": [{"id": 7, "name": "scratch"}],
+        "annotations": [{"id": 1, "image_id": 2, "category_id": 7, "bbox": [4, 5, 10, 8]}],
+    }
+    (root / "instances.json").write_text(json.dumps(document))
+
+
+def write_yolo(root: Path) -> None:
+    for name in ("train/a", "test/b", "test/c"):
+        picture(root / f"images/{name}.jpg")
+    (root / "labels/test").mkdir(parents=True)
+    (root / "labels/test/b.txt").write_text("1 0.28125 0.375 0.3125 0.3333333333333333\n")
+    (root / "labels/test/c.txt").write_text("0 0.125 0.25 0.5 0.25 0.5 0.75\n")
+    (root / "data.yaml").write_text("names: {0: dent, 1: scratch}\n")
+
+
+def write_csv(root: Path) -> None:
+    picture(root / "a.png")
+    picture(root / "b.png")
+    mask(root / "b_mask.png")
+    head = "image,label,mask,category,split,defect_type,references\n"
+    rows = "a.png,normal,,nut,test,,\nb.png,anomalous,b_mask.png,nut,test,dent,a.png\n"
+    (root / "parts.csv").write_text(head + rows)
+
+
+def write_classes(root: Path) -> None:
+    picture(root / "ok/a.png")
+    picture(root / "dent/b.png")
+    mask(root / "ground_truth/dent/b.png")
+
+
+def write_folder(root: Path) -> None:
+    picture(root / "line/a.png")
+
+
+WRITERS: dict[str, tuple[Callable[[Path], None], str, tuple[int, int, int]]] = {
+    "mvtec": (write_mvtec, "", (1, 1, 1)),
+    "goodsad": (write_goodsad, "", (1, 1, 1)),
+    "btad": (write_btad, "", (1, 1, 1)),
+    "mpdd": (write_mpdd, "", (1, 1, 1)),
+    "loco": (write_loco, "", (1, 1, 1)),
+    "visa": (write_visa, "", (1, 1, 1)),
+    "visa-2cls-fewshot": (write_visa, "", (1, 1, 1)),
+    "visa-2cls-highshot": (write_visa, "", (1, 1, 1)),
+    "kolektorsdd": (write_kolektor_sdd, "", (24, 2, 1)),
+    "kolektorsdd2": (write_kolektor_sdd2, "", (2, 1, 1)),
+    "dagm": (write_dagm, "", (2, 1, 1)),
+    "deeppcb": (write_deeppcb, "", (1, 0, 1)),
+    "realiad": (write_realiad, "", (1, 1, 1)),
+    "coco": (write_coco, "instances.json", (0, 1, 1)),
+    "yolo": (write_yolo, "", (1, 0, 2)),
+    "csv": (write_csv, "parts.csv", (0, 1, 1)),
+    "classes": (write_classes, "", (0, 1, 1)),
+    "folder": (write_folder, "", (0, 0, 0)),
+}
+"""Layout to how it is drawn, the file to name, and its train, normal and anomalous pictures."""
+
+
+def load(layout: str, root: Path, **options: int) -> list[Record]:
+    write, name, _ = WRITERS[layout]
+    root.mkdir()
+    write(root)
+    return LAYOUTS[layout](root / name if name else root, **options)
+
+
+def test_every_layout_has_its_miniature() -> None:
+    assert set(WRITERS) == set(LAYOUTS)
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_a_set_as_it_is_published_becomes_checked_records(tmp_path: Path, layout: str) -> None:
+    write, name, (train, normal, anomalous) = WRITERS[layout]
+    source = tmp_path / "set"
+    source.mkdir()
+    write(source)
+    plan = ImportPlan(layout, source / name, tmp_path / "out", max_references=0)
+    done = import_records(plan)
+    records = load_records(done.records_file)
+    counts = count_records(records).values()
+    assert sum(row["train"] for row in counts) == train
+    assert sum(row["normal"] for row in counts) == normal
+    assert sum(row["anomalous"] for row in counts) == anomalous
+    assert done.num_records == len(records)
+    summary = json.loads((tmp_path / "out/import.json").read_text())
+    assert summary["records"] == len(records)
+    assert bool(summary["differences"]) == (layout in PUBLISHED or layout in TOTALS)
+    for record in records:
+        if record.label == "anomalous":
+            assert record.regions
+            assert record.defect_type
+        if record.mask_path is not None:
+            assert load_mask(record.mask_path, SIZE_WH, record.mask_threshold).any()
+
+
+@pytest.mark.parametrize(
+    "layout",
+    ["mvtec", "loco", "visa", "goodsad", "btad", "mpdd", "kolektorsdd2", "dagm", "realiad"],
+)
+def test_references_are_normal_pictures_of_train(tmp_path: Path, layout: str) -> None:
+    records = load(layout, tmp_path / "set", max_references=4)
+    train = {
+        record.image_path
+        for record in records
+        if record.split == "train" and record.label == "normal"
+    }
+    for record in records:
+        if record.split == "test":
+            assert record.reference_paths
+            assert set(record.reference_paths) <= train
+
+
+def test_loco_masks_saturate_as_their_config_says(tmp_path: Path) -> None:
+    records = load("loco", tmp_path / "set")
+    assert {record.split for record in records} == {"train", "val", "test"}
+    bad = next(record for record in records if record.label == "anomalous")
+    assert [(part.defect_type, part.saturation_area) for part in bad.mask_parts] == [
+        ("missing_screw", 50),
+        ("long_screw", 25),
+    ]
+    assert bad.mask_path is not None
+    assert load_mask(bad.mask_path, SIZE_WH, 0).sum() == 80 + 100
+    assert [region.defect_type for region in bad.regions] == ["missing_screw", "long_screw"]
+
+
+def test_loco_masks_that_name_no_defect_are_refused(tmp_path: Path) -> None:
+    write_loco(tmp_path)
+    mask(tmp_path / "screw_bag/ground_truth/logical_anomalies/000/001.png", 17)
+    with pytest.raises(InputError, match=r"001.png: holds the values \[17\]; expected one of"):
+        LAYOUTS["loco"](tmp_path)
+
+
+def test_visa_takes_kinds_of_defect_from_its_annotations(tmp_path: Path) -> None:
+    bad = load("visa", tmp_path / "set")[-1]
+    assert bad.defect_type == "wax melded out, chunk"
+    assert bad.regions[0].box_xyxy == BOX
+
+
+def test_visa_rows_without_their_picture_are_listed(tmp_path: Path) -> None:
+    write_visa(tmp_path)
+    (tmp_path / "candle/Data/Images/Normal/0002.JPG").unlink()
+    with pytest.raises(InputError, match=r"1cls.csv:3: candle/Data/Images/Normal/0002.JPG is not"):
+        LAYOUTS["visa"](tmp_path)
+
+
+def test_dagm_labels_that_contradict_the_masks_are_told(tmp_path: Path) -> None:
+    write_dagm(tmp_path)
+    (tmp_path / "Class1/Train/Label/0577_label.PNG").unlink()
+    with pytest.raises(InputError, match=r"0577.PNG: Labels.txt calls it defective, but has no"):
+        LAYOUTS["dagm"](tmp_path)
+
+
+def test_deeppcb_boards_refer_to_their_own_template(tmp_path: Path) -> None:
+    train, test = load("deeppcb", tmp_path / "set")
+    assert [path.name for path in test.reference_paths] == ["00041001_temp.jpg"]
+    assert test.regions == (Region((4.0, 5.0, 14.0, 13.0), "mousebite"),)
+    assert train.split == "train"
+
+
+def test_coco_and_yolo_boxes_land_where_they_were_drawn(tmp_path: Path) -> None:
+    (region,) = load("coco", tmp_path / "coco")[1].regions
+    assert region == Region((4.0, 5.0, 14.0, 13.0), "scratch")
+    box, polygon = (record.regions[0] for record in load("yolo", tmp_path / "yolo")[:2])
+    assert box.box_xyxy == pytest.approx((4, 5, 14, 13))
+    assert box.defect_type == "scratch"
+    assert polygon == Region((4.0, 6.0, 16.0, 18.0), "dent")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("9 0.5 0.5 0.1 0.1", "no box of 2 classes"),
+        ("0 0.5 0.5 0.1", "no box of 2 classes"),
+        ("0 0.9 0.5 0.9 0.1", "is not inside 32x24"),
+        ("0 x 0.5 0.1 0.1", "no box of 2 classes"),
+    ],
+)
+def test_a_faulty_yolo_line_is_named(tmp_path: Path, line: str, said: str) -> None:
+    write_yolo(tmp_path)
+    (tmp_path / "labels/test/b.txt").write_text(line)
+    with pytest.raises(InputError, match=said):
+        LAYOUTS["yolo"](tmp_path)
+
+
+def test_a_coco_file_that_is_cut_off_or_names_absent_pictures_is_refused(tmp_path: Path) -> None:
+    write_coco(tmp_path)
+    path = tmp_path / "instances.json"
+    whole = path.read_text()
+    (tmp_path / "images/a.jpg").unlink()
+    with pytest.raises(InputError, match=r"picture a.jpg is not beside it"):
+        LAYOUTS["coco"](tmp_path)
+    path.write_text(whole[:-9])
+    with pytest.raises(InputError, match="is not a whole COCO file"):
+        LAYOUTS["coco"](path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("picture,label\na.png,normal\n", "expected image and any of"),
+        ("image,lable\na.png,normal\n", "the columns are image, lable"),
+        ("image,label\na.png,good\n", "parts.csv:2: image 'a.png', label 'good'"),
+        ("image,label,mask\na.png,anomalous,none.png\n", "none.png: no such file"),
+    ],
+)
+def test_a_faulty_csv_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    write_csv(tmp_path)
+    (tmp_path / "parts.csv").write_text(text)
+    with pytest.raises(InputError, match=said):
+        LAYOUTS["csv"](tmp_path / "parts.csv")
+
+
+def test_published_counts_add_up_to_the_published_totals() -> None:
+    def total(layout: str, column: int) -> int:
+        return sum(row[column] or 0 for row in PUBLISHED[layout].values())
+
+    assert [total("mvtec", column) for column in range(3)] == [3629, 467, 1258]
+    assert [total("visa", column) for column in range(3)] == [8659, 962, 1200]
+    assert [total("goodsad", column) for column in range(3)] == [3136, 1328, 1660]
+    assert [total("mpdd", column) for column in range(3)] == [888, 176, 282]
+    assert [total("btad", column) for column in range(3)] == [1799, 451, 290]
+    assert total("loco", 1) + total("loco", 2) == 1568
+
+
+def test_what_differs_from_the_published_counts_is_said() -> None:
+    counts = {"01": {"train": 400, "val": 0, "normal": 21, "anomalous": 48, "unlabelled": 0}}
+    lines = compare_counts("btad", counts)
+    assert "400 train, 21 normal and 48 anomalous test; published 400, 21 and 49" in lines[0]
+    assert lines[1:] == ["2 categories are not here: 02, 03"]
+    assert compare_counts("mvtec", counts) == [], "a set of one's own in MVTec AD's shape"
+    assert compare_counts("csv", counts) == []
+
+
+def test_inverted_masks_are_told_and_turned_round_when_asked(tmp_path: Path) -> None:
+    source = tmp_path / "set"
+    write_mvtec(source)
+    path = source / "bottle/ground_truth/broken_large/000_mask.png"
+    Image.eval(Image.open(path), lambda value: 255 - value).save(path)
+    told = import_records(ImportPlan("mvtec", source, tmp_path / "told"))
+    assert any("inverted? --fix" in note for note in told.notes)
+    mended = import_records(ImportPlan("mvtec", source, tmp_path / "mended", fix=True))
+    bad = next(one for one in load_records(mended.records_file) if one.label == "anomalous")
+    assert bad.mask_path is not None
+    assert bad.mask_path.parent == tmp_path / "mended/masks"
+    assert load_mask(bad.mask_path, SIZE_WH).sum() == 80
+    assert bad.regions[0].box_xyxy == BOX
+    with pytest.raises(InputError, match="--fix needs a folder"):
+        import_records(ImportPlan("mvtec", source, tmp_path / "a.jsonl", fix=True))
+    assert not seems_inverted(np.ones((4, 4), bool)), "a picture that is all defect stays so"
+
+
+def test_soft_and_palette_masks_are_read_and_those_of_another_size_refused(tmp_path: Path) -> None:
+    write_mvtec(tmp_path)
+    path = tmp_path / "bottle/ground_truth/broken_large/000_mask.png"
+    soft = np.zeros((24, 32), np.uint8)
+    soft[5:13, 4:14] = 100
+    soft[6:12, 5:13] = 255
+    Image.fromarray(soft).save(path)
+    assert LAYOUTS["mvtec"](tmp_path)[1].regions[0].box_xyxy == (5, 6, 13, 12)
+    palette = Image.fromarray((soft > 0).astype(np.uint8)).convert("P")
+    palette.putpalette([0, 0, 0, 90, 0, 0])
+    palette.save(path)
+    assert LAYOUTS["mvtec"](tmp_path)[1].regions[0].box_xyxy == BOX
+    Image.new("L", (16, 12), 255).save(path)
+    with pytest.raises(InputError, match=r"mask 000_mask.png is 16x12, image 000.png is 32x24"):
+        LAYOUTS["mvtec"](tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "counts"),
+    [
+        ("mvtec", "magnetic_tile", (40, 30, 60)),
+        ("mvtec", "otx_hazelnut", (28, 6, 17)),
+        ("deeppcb", "deeppcb", (40, 30, 60)),
+    ],
+)
+def test_real_pictures_are_read_whole(
+    tmp_path: Path, layout: str, name: str, counts: tuple[int, int, int]
+) -> None:
+    if not (REAL / name).is_dir():
+        pytest.skip(f"{REAL / name} is absent")
+    done = import_records(ImportPlan(layout, REAL / name, tmp_path / "out"))
+    (row,) = count_records(load_records(done.records_file, validate=False)).values()
+    assert (row["train"], row["normal"], row["anomalous"]) == counts
