@@ -28,7 +28,7 @@ bench: .venv/.installed-dev
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml constraints.txt | .venv/.installed-pip
-	$(BIN)/python -m pip install -c constraints.txt -e '.[train,demo]' --group dev
+	$(BIN)/python -m pip install -c constraints.txt -e '.[train,demo,serve]' --group dev
 	@touch $@
 
 .venv/.installed-pip:

@@ -34,6 +34,7 @@ LEVELS = (
     ("detector_alone",),
     ("run_folder", "models"),
     ("questioning",),
+    ("server",),
     ("cli",),
     ("__init__", "__main__"),
 )

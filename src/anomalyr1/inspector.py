@@ -115,6 +115,18 @@ class Inspector:
         """The engine's name, as findings carry it."""
         return self._engine.engine_id
 
+    @property
+    def engine(self) -> Engine:
+        """The engine alone, for prompts that are not inspections."""
+        return self._engine
+
+    def detect(self, picture: Image.Image, references: Sequence[Image.Image]) -> Anomaly | None:
+        """What the detector alone says of an RGB picture; None without a detector."""
+        if self._detector is None:
+            return None
+        small = [limit_size(reference, WORKING_SIDE) for reference in references]
+        return self._detector.detect(limit_size(picture, WORKING_SIDE), small)
+
     def inspect(
         self,
         image: ImageSource,

@@ -171,3 +171,25 @@ def fewshot(
         out.print(f"{out_dir / name}: {count} records", highlight=False, soft_wrap=True)
     for line in describe_split(split):
         err.print(line, highlight=False, soft_wrap=True)
+
+
+@app.command("export")
+def export(
+    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for records and pictures.")],
+    reviewed: Annotated[
+        bool, typer.Option("--reviewed", help="What people reviewed at the station.")
+    ] = True,
+    data: Annotated[Path, typer.Option("--data", help="The station's folder.")] = Path("station"),
+    url: Annotated[str | None, typer.Option("--db", help="The station's database.")] = None,
+) -> None:
+    """Write what was reviewed at the station as records that train takes, a fifth held out.
+
+    Example: anomalyr1 data export --reviewed --data station --out corrections
+    """
+    from anomalyr1.cli.serve import open_store
+    from anomalyr1.server.exports import export_reviewed
+
+    if not reviewed:
+        raise InputError("only reviewed pictures have a truth: give --reviewed")
+    for name, count in export_reviewed(open_store(data, url), out_dir).items():
+        out.print(f"{out_dir / name}: {count} records", highlight=False, soft_wrap=True)

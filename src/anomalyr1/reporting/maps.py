@@ -18,8 +18,13 @@ _TOPS = {"L": 255, "I;16": _TOP, "I": _TOP}
 
 def write_map(path: Path, anomaly_map: NDArray[np.float32]) -> None:
     """Write a map (h, w) with values in [0, 1]."""
+    write_png_atomic(path, build_map_picture(anomaly_map))
+
+
+def build_map_picture(anomaly_map: NDArray[np.float32]) -> Image.Image:
+    """A map (h, w) with values in [0, 1] as the 16-bit grey picture that `read_map` reads."""
     levels = np.round(np.clip(anomaly_map, 0.0, 1.0) * _TOP).astype(np.uint16)
-    write_png_atomic(path, Image.fromarray(levels))
+    return Image.fromarray(levels)
 
 
 def read_map(path: Path) -> NDArray[np.float32]:

@@ -1,0 +1,1 @@
+"""The inspection station: store, queue, API and pages for operators and quality engineers."""

@@ -1,0 +1,231 @@
+"""Routes that look back: inspections, pictures, reviews, exports, trends, models."""
+
+from __future__ import annotations
+
+from io import BytesIO
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, HTTPException, Query, Response
+from fastapi.responses import FileResponse, StreamingResponse
+from PIL import Image
+
+from anomalyr1.images import limit_size, load_image
+from anomalyr1.reporting.maps import read_map
+from anomalyr1.reporting.overlays import DEFECT_COLOURS, colour_map
+from anomalyr1.server.exports import write_coco, write_csv, write_records_zip
+from anomalyr1.server.pictures import MEDIA_TYPES
+from anomalyr1.server.search import Filter, describe, find_inspections, list_files, load_inspection
+from anomalyr1.server.station import Here, Station
+from anomalyr1.server.trends import compute_trends
+from anomalyr1.server.values import Id, NewReview, Person, Promotion, refuse_control
+
+router = APIRouter(prefix="/api")
+MOST_EXPORTED = 20_000
+VIEW_SIDES = {"thumb": 320, "view": 1600}
+_CACHE = {"cache-control": "private, max-age=31536000, immutable"}
+Word = Annotated[str, Query(max_length=200)]
+Time = Annotated[str, Query(pattern=r"^(\d{4}-\d\d-\d\d(T[\d:.]{0,15}Z?)?)?$")]
+
+
+def build_filter(
+    product_id: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+    decision: Literal["normal", "anomalous", "unread"] | None = None,
+    state: Literal["queued", "done", "failed"] | None = None,
+    reviewer: Word = "",
+    reviewed: bool | None = None,
+    disagreement: bool | None = None,
+    since: Time = "",
+    until: Time = "",
+    q: Word = "",
+    job_id: Word = "",
+    sort: Literal["newest", "oldest", "uncertain", "score"] = "newest",
+) -> Filter:
+    """The query's filter; 422 for control characters, which no database takes."""
+    try:
+        for text in (reviewer, q, job_id):
+            refuse_control(text)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from error
+    return Filter(
+        product_id, decision, state, reviewer, reviewed, disagreement, since, until, q, job_id, sort
+    )
+
+
+Wanted = Annotated[Filter, Depends(build_filter)]
+
+
+@router.get("/inspections", tags=["history"])
+def list_inspections(
+    station: Here,
+    wanted: Wanted,
+    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
+    page_size: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> dict[str, Any]:
+    """A page of inspections, filtered."""
+    total, rows = find_inspections(station.store, wanted, page=page, page_size=page_size)
+    return {"total": total, "page": page, "inspections": [describe(row) for row in rows]}
+
+
+@router.get("/inspections/{inspection_id}", tags=["history"])
+def read_inspection(station: Here, inspection_id: Id) -> dict[str, Any]:
+    """One inspection with all its reviews."""
+    return load_inspection(station.store, inspection_id)
+
+
+@router.get("/pictures/{sha256}", tags=["history"], response_class=Response)
+def read_picture(
+    station: Here, sha256: str, size: Literal["thumb", "view", "original"] = "view"
+) -> Response:
+    """A picture, small, for the screen, or as it was sent."""
+    path = station.store.find_picture(sha256)
+    if path is None:
+        raise HTTPException(404, "no such picture")
+    if size == "original":
+        # What a browser does not show as a picture is a download, so that it cannot run.
+        media = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
+        return FileResponse(path, media_type=media, headers=_CACHE)
+    buffer = BytesIO()
+    limit_size(load_image(path), VIEW_SIDES[size]).save(buffer, "JPEG", quality=85)
+    return Response(buffer.getvalue(), media_type="image/jpeg", headers=_CACHE)
+
+
+@router.get("/inspections/{inspection_id}/map.png", tags=["history"], response_class=Response)
+def read_map_layer(station: Here, inspection_id: Id) -> Response:
+    """The anomaly map in colours, at its own resolution, covering the picture."""
+    digests = list_files(station.store, inspection_id, "map")
+    path = station.store.find_picture(digests[0]) if digests else None
+    if path is None:
+        raise HTTPException(404, "no map")
+    levels = (read_map(path) * 255).round().astype("uint8")
+    layer = colour_map(levels).convert("RGBA")
+    layer.putalpha(Image.fromarray((levels * 0.85).astype("uint8")))
+    return _png(layer)
+
+
+@router.get("/inspections/{inspection_id}/masks.png", tags=["history"], response_class=Response)
+def read_mask_layer(station: Here, inspection_id: Id) -> Response:
+    """All masks as one transparent picture, each in the colour of its box."""
+    digests = list_files(station.store, inspection_id, "mask")
+    layer: Image.Image | None = None
+    for place, digest in enumerate(digests):
+        path = station.store.find_picture(digest)
+        if path is None:
+            continue
+        mask = limit_size(load_image(path).convert("L"), VIEW_SIDES["view"])
+        layer = layer or Image.new("RGBA", mask.size)
+        colour = DEFECT_COLOURS[place % len(DEFECT_COLOURS)]
+        layer.paste((*colour, 130), mask=mask.point(lambda level: 255 if level > 127 else 0))
+    if layer is None:
+        raise HTTPException(404, "no masks")
+    return _png(layer)
+
+
+@router.post("/inspections/{inspection_id}/reviews", tags=["reviews"], status_code=201)
+def add_review(station: Here, inspection_id: Id, given: NewReview) -> dict[str, Any]:
+    """Confirm or correct an inspection. The latest review counts; all are kept."""
+    inspection = load_inspection(station.store, inspection_id)
+    width, height = inspection["size_wh"]
+    if given.verdict == "normal" and given.regions:
+        raise HTTPException(422, "a normal picture has no regions")
+    for region in given.regions:
+        left, top, right, bottom = region.box_xyxy
+        if not (left < right <= width and top < bottom <= height):
+            raise HTTPException(422, f"a box lies outside the {width}x{height} picture or is empty")
+    regions = [region.model_dump() for region in given.regions]
+    station.store.add_review(inspection_id, given.reviewer, given.verdict, regions, given.comment)
+    station.metrics.reviews.labels(given.verdict).inc()
+    return load_inspection(station.store, inspection_id)
+
+
+@router.post("/reviews/{review_id}/retract", tags=["reviews"], status_code=204)
+def retract_review(station: Here, review_id: Id, given: Person) -> None:
+    """Undo a review; who undid it and when is kept."""
+    station.store.retract_review(review_id, given.person)
+
+
+@router.get("/exports/{kind}", tags=["exports"], response_class=StreamingResponse)
+def export(
+    station: Here, wanted: Wanted, kind: Literal["csv", "coco", "records"]
+) -> StreamingResponse:
+    """What a filter gives as CSV, as COCO, or as reviewed records with their pictures (ZIP)."""
+    total, rows = find_inspections(station.store, wanted, page_size=MOST_EXPORTED)
+    if total > MOST_EXPORTED:
+        raise HTTPException(400, f"{total} inspections: narrow the filter to {MOST_EXPORTED}")
+    found = [describe(row) for row in rows]
+    if kind == "csv":
+        media, name, parts = "text/csv; charset=utf-8", "inspections.csv", write_csv(found)
+    elif kind == "coco":
+        media, name, parts = "application/json", "inspections.coco.json", write_coco(found)
+    else:
+        media, name = "application/zip", "records.zip"
+        parts = write_records_zip(station.store, found)
+    headers = {"content-disposition": f'attachment; filename="{name}"'}
+    return StreamingResponse(parts, media_type=media, headers=headers)
+
+
+@router.get("/trends", tags=["trends"])
+def read_trends(station: Here, wanted: Wanted) -> dict[str, Any]:
+    """Verdicts by day, agreement with reviewers, overkill, miss, scores."""
+    return compute_trends(station.store, wanted)
+
+
+@router.get("/model", tags=["model"])
+def read_model(station: Here) -> dict[str, Any]:
+    """The model at work, who promoted what, and corrections since the last promotion."""
+    return describe_model(station)
+
+
+@router.post("/model/promote", tags=["model"])
+def promote(station: Here, given: Promotion) -> dict[str, Any]:
+    """Make a checkpoint folder or hub id the station's model; it is loaded within seconds."""
+    _refuse_pinned(station)
+    station.store.promote(given.model, given.person, comment=given.comment)
+    return describe_model(station)
+
+
+@router.post("/model/rollback", tags=["model"])
+def roll_back(station: Here, given: Person) -> dict[str, Any]:
+    """Return to the model before."""
+    _refuse_pinned(station)
+    station.store.roll_back(given.person)
+    return describe_model(station)
+
+
+def describe_model(station: Station) -> dict[str, Any]:
+    """The model, promotions, and how many new corrections wait."""
+    promotions = [dict(row._mapping) for row in station.store.load_promotions()]
+    since = promotions[-1]["created_at"] if promotions else ""
+    _, rows = find_inspections(
+        station.store, Filter(reviewed=True, state="done"), page_size=MOST_EXPORTED
+    )
+    fresh = [row for row in rows if row.reviewed_at > since]
+    return {
+        "model": station.worker.model,
+        "problem": station.worker.problem,
+        "is_pinned": station.worker.pinned,
+        "promotions": promotions,
+        "num_reviewed": len(rows),
+        "num_new_reviews": len(fresh),
+        "num_new_corrections": sum(is_correction(describe(row)) for row in fresh),
+    }
+
+
+def is_correction(inspection: dict[str, Any]) -> bool:
+    """Whether a review says something else than the station: verdict, or boxes and labels."""
+    review = inspection["review"]
+    if review is None:
+        return False
+    said = [(tuple(item["box_xyxy"]), item["label"]) for item in inspection["defects"]]
+    seen = [(tuple(item["box_xyxy"]), item["label"]) for item in review["regions"]]
+    return bool(review["verdict"] != inspection["decision"] or (seen and seen != said))
+
+
+def _refuse_pinned(station: Station) -> None:
+    if station.worker.pinned:
+        raise HTTPException(409, "the model was fixed with --model: start the server without it")
+
+
+def _png(layer: Image.Image) -> Response:
+    buffer = BytesIO()
+    layer.save(buffer, "PNG")
+    return Response(buffer.getvalue(), media_type="image/png")

@@ -1,0 +1,229 @@
+"""Routes that take pictures: products with their references, inspections and jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+from fastapi import APIRouter, File, Form, Header, HTTPException, Response, UploadFile
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from anomalyr1.server.decisions import find_odd_references
+from anomalyr1.server.search import load_inspection, load_job
+from anomalyr1.server.station import Here, Station, refuse_full
+from anomalyr1.server.store import Store, Upload
+from anomalyr1.server.tables import product_references, products
+from anomalyr1.server.values import Id, NewProduct, ProductChange, shorten_name
+from anomalyr1.server.worker import score_references
+from anomalyr1.types import InputError
+
+router = APIRouter(prefix="/api")
+MOST_PICTURES = 64
+WAIT_SECONDS = 120.0
+_HEARTBEAT_SECONDS = 15.0
+_TAKEN: dict[int | str, dict[str, Any]] = {409: {"description": "The name is taken."}}
+_FULL: dict[int | str, dict[str, Any]] = {
+    429: {"description": "The queue is full: come back after Retry-After seconds."},
+    202: {"description": "Accepted: a job that is not done yet."},
+    400: {"description": "A file is no picture that can be read."},
+}
+Pictures = Annotated[list[UploadFile], File(description="PNG, JPEG, WebP, TIFF, BMP ...")]
+
+
+@router.get("/products", tags=["products"])
+def list_products(station: Here) -> list[dict[str, Any]]:
+    """All products by name, with their number of references."""
+    query = (
+        sa.select(products.c.id, products.c.name, sa.func.count(product_references.c.id))
+        .outerjoin(product_references, product_references.c.product_id == products.c.id)
+        .group_by(products.c.id, products.c.name)
+        .order_by(products.c.name)
+    )
+    with station.store.database.read() as connection:
+        return [
+            {"id": row[0], "name": row[1], "num_references": row[2]}
+            for row in connection.execute(query)
+        ]
+
+
+@router.post("/products", tags=["products"], status_code=201, responses=_TAKEN)
+def create_product(station: Here, given: NewProduct) -> dict[str, Any]:
+    """Make a product."""
+    with _taken():
+        product_id = station.store.create_product(given.name, given.knowledge)
+    return describe_product(station.store, product_id)
+
+
+@router.get("/products/{product_id}", tags=["products"])
+def read_product(station: Here, product_id: Id) -> dict[str, Any]:
+    """A product with knowledge, threshold, references and their calibration."""
+    return describe_product(station.store, product_id)
+
+
+@router.patch("/products/{product_id}", tags=["products"], responses=_TAKEN)
+def change_product(station: Here, product_id: Id, change: ProductChange) -> dict[str, Any]:
+    """Change what is given; `threshold` null takes the line away."""
+    values = change.model_dump(exclude_unset=True)
+    if values.get("name", "") is None or values.get("knowledge", "") is None:
+        raise HTTPException(422, "name and knowledge cannot be null")
+    with _taken():
+        station.store.change_product(product_id, values)
+    return describe_product(station.store, product_id)
+
+
+@router.delete("/products/{product_id}", tags=["products"], status_code=204)
+def delete_product(station: Here, product_id: Id) -> None:
+    """Remove a product; its inspections stay."""
+    station.store.delete_product(product_id)
+
+
+@router.post("/products/{product_id}/references", tags=["products"], status_code=201)
+def add_references(station: Here, product_id: Id, pictures: Pictures) -> dict[str, Any]:
+    """Add normal pictures of the product."""
+    station.store.load_product(product_id)
+    for upload in _receive(station.store, pictures):
+        station.store.add_reference(product_id, upload)
+    return describe_product(station.store, product_id)
+
+
+@router.delete("/products/{product_id}/references/{reference_id}", tags=["products"])
+def remove_reference(station: Here, product_id: Id, reference_id: Id) -> dict[str, Any]:
+    """Take a reference away."""
+    station.store.remove_reference(product_id, reference_id)
+    return describe_product(station.store, product_id)
+
+
+@router.post("/products/{product_id}/calibration", tags=["products"], responses=_FULL)
+async def calibrate_product(station: Here, product_id: Id) -> dict[str, Any]:
+    """Score each reference against the others (leave one out), and keep the scores."""
+    await run_in_threadpool(station.store.load_product, product_id)
+    future = station.worker.call(partial(score_references, station.store, product_id))
+    if future is None:
+        raise refuse_full(station)
+    scores = await asyncio.wrap_future(future)
+    kept = {"calibration": json.dumps(scores)}
+    await run_in_threadpool(station.store.change_product, product_id, kept)
+    return await run_in_threadpool(describe_product, station.store, product_id)
+
+
+@router.post("/inspect", tags=["inspect"], responses=_FULL)
+async def inspect(
+    station: Here,
+    response: Response,
+    pictures: Pictures,
+    product_id: Annotated[int | None, Form(ge=1, le=2**31 - 1)] = None,
+    wait: Annotated[bool, Form(description="Wait for the results; else a job is made.")] = True,
+    idempotency_key: Annotated[str | None, Header(max_length=200, pattern=r"^[!-~]+$")] = None,
+) -> dict[str, Any]:
+    """Inspect pictures. With `wait`, the findings of a job that ended in time; else the job."""
+    if station.bell.is_closing:
+        raise HTTPException(503, "the station stops", headers={"Retry-After": "10"})
+    if not station.worker.reserve(len(pictures)):
+        raise refuse_full(station)
+    tasks: list[Any] = []
+    try:
+        job_id, tasks = await run_in_threadpool(
+            _accept, station.store, pictures, product_id, idempotency_key
+        )
+    finally:
+        station.worker.fill(len(pictures), tasks)
+    job = await _wait_for_job(station, job_id, WAIT_SECONDS if wait else 0.0)
+    if job["state"] != "done":
+        response.status_code = 202
+        return {"job": job, "inspections": []}
+    found = [
+        await run_in_threadpool(load_inspection, station.store, number)
+        for number in job["inspections"]
+    ]
+    return {"job": job, "inspections": found}
+
+
+@router.get("/jobs/{job_id}", tags=["inspect"])
+def read_job(station: Here, job_id: str) -> dict[str, Any]:
+    """How far a job is."""
+    return load_job(station.store, job_id)
+
+
+@router.get("/jobs/{job_id}/events", tags=["inspect"], response_class=StreamingResponse)
+async def follow_job(station: Here, job_id: str) -> StreamingResponse:
+    """A job's progress as server-sent events, until it is done."""
+    await run_in_threadpool(load_job, station.store, job_id)
+
+    async def events() -> AsyncIterator[str]:
+        last = ""
+        while not station.bell.is_closing:
+            job = await run_in_threadpool(load_job, station.store, job_id)
+            line = json.dumps(job)
+            yield f"data: {line}\n\n" if line != last else ": still here\n\n"
+            last = line
+            if job["state"] == "done":
+                return
+            await station.bell.wait(_HEARTBEAT_SECONDS)
+
+    return StreamingResponse(events(), media_type="text/event-stream")
+
+
+def describe_product(store: Store, product_id: int) -> dict[str, Any]:
+    """A product as JSON values. Raises LookupError."""
+    row, references = store.load_product(product_id)
+    scores = json.loads(row.calibration) if row.calibration else []
+    odd = find_odd_references(scores)
+    return {
+        "id": row.id,
+        "name": row.name,
+        "knowledge": row.knowledge,
+        "threshold": row.threshold,
+        "is_calibrated": bool(row.calibration),
+        "references": [
+            {
+                "id": item.id,
+                "name": item.name,
+                "picture": item.picture,
+                "score": scores[place] if place < len(scores) else None,
+                "is_odd": place in odd,
+            }
+            for place, item in enumerate(references)
+        ],
+    }
+
+
+@contextmanager
+def _taken() -> Iterator[None]:
+    try:
+        yield
+    except InputError as error:
+        raise HTTPException(409, str(error)) from error
+
+
+def _receive(store: Store, files: list[UploadFile]) -> list[Upload]:
+    if len(files) > MOST_PICTURES:
+        raise HTTPException(400, f"at most {MOST_PICTURES} pictures a request")
+    return [store.receive(file.file, shorten_name(file.filename)) for file in files]
+
+
+def _accept(
+    store: Store, files: list[UploadFile], product_id: int | None, key: str | None
+) -> tuple[str, list[Any]]:
+    earlier = store.find_job(key)
+    if earlier is not None:
+        return earlier, []
+    if product_id is not None:
+        store.load_product(product_id)
+    return store.accept(_receive(store, files), product_id, key)
+
+
+async def _wait_for_job(station: Station, job_id: str, seconds: float) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    ends = loop.time() + seconds
+    while True:
+        job = await run_in_threadpool(load_job, station.store, job_id)
+        left = ends - loop.time()
+        if job["state"] == "done" or left <= 0 or station.bell.is_closing:
+            return job
+        await station.bell.wait(min(left, 1.0))

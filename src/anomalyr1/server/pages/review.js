@@ -1,0 +1,64 @@
+import { ask, attempt, COLOURS, el, main, person, tell, verdict } from "./shell.js";
+import { createPanel } from "./viewer.js";
+import { describe } from "./result.js";
+
+const place = el("div"), left = el("p", { class: "soft", "aria-live": "polite" });
+main.append(el("div", { class: "stack" }, left, place));
+let queue = [], current = null, panel = null, last = null;
+const comment = el("textarea", { maxlength: 20000 });
+const labels = el("ul", { class: "stack" }), drawButton = el("button", { type: "button", "aria-pressed": "false", onclick: () => panel.viewer.setDrawing(!panel.viewer.state.drawing) }, "Draw box ", el("kbd", {}, "B"));
+
+async function load() {
+  const wanted = new URLSearchParams(location.search).get("id");
+  const found = await ask("/api/inspections?reviewed=false&state=done&sort=uncertain&page_size=50");
+  queue = found.inspections.map((item) => item.id);
+  left.textContent = `${found.total} to review, most uncertain first`;
+  if (wanted) { queue = [Number(wanted), ...queue.filter((id) => id !== Number(wanted))]; history.replaceState(null, "", "/review"); }
+  await open(queue[0]);
+}
+
+async function open(id) {
+  if (!id) { current = null; place.replaceChildren(el("div", { class: "panel empty" }, el("p", {}, "All is reviewed."), last && el("button", { onclick: undo }, "Undo the last review"))); return; }
+  current = await ask(`/api/inspections/${id}`); comment.value = current.review?.comment ?? "";
+  const regions = current.review ? current.review.regions : current.defects.map(({ box_xyxy, label, description }) => ({ box_xyxy, label, description }));
+  panel = createPanel(current, { editable: true, regions, onchange: list });
+  place.replaceChildren(el("div", { class: "two" }, el("div", { class: "stack" }, panel.node, el("div", { class: "row" }, drawButton,
+    el("button", { type: "button", onclick: () => panel.viewer.remove() }, "Delete box ", el("kbd", {}, "Del")), el("button", { type: "button", onclick: undo }, "Undo ", el("kbd", {}, "Z")))),
+    el("div", { class: "stack" }, el("div", { class: "panel stack" }, el("p", { class: "soft" }, "Your verdict"),
+      el("div", { class: "row" }, el("button", { class: "primary", type: "button", disabled: current.decision === "unread", onclick: () => confirm() }, "Confirm ", el("kbd", {}, "Enter")), el("button", { type: "button", onclick: () => save("normal") }, "Normal ", el("kbd", {}, "N")), el("button", { type: "button", onclick: () => save("anomalous") }, "Anomalous ", el("kbd", {}, "A")), el("button", { type: "button", onclick: skip }, "Skip ", el("kbd", {}, "S"))),
+      labels, el("label", { class: "field" }, "Comment", comment)), describe(current))));
+  list();
+}
+function list() {
+  drawButton.setAttribute("aria-pressed", String(panel.viewer.state.drawing));
+  labels.replaceChildren(...panel.viewer.state.regions.map((region, index) => {
+    const swatch = el("span", { class: "swatch" }); swatch.style.background = COLOURS[index % COLOURS.length];
+    return el("li", { class: "row" }, swatch, el("input", { value: region.label, maxlength: 200, placeholder: "kind of defect", "aria-label": `Label of box ${index + 1}`, oninput: (event) => { region.label = event.target.value; panel.viewer.draw(); } }), el("button", { class: "small", type: "button", "aria-label": `Delete box ${index + 1}`, onclick: () => { panel.viewer.state.chosen = index; panel.viewer.remove(); } }, "×"));
+  }));
+}
+const confirm = attempt(async () => { if (!current) return; if (current.decision === "unread") throw new Error("The answer was not read: choose normal or anomalous."); await save(current.decision); });
+const save = attempt(async (chosen) => {
+  if (!current) return;
+  const item = current, reviewer = person();
+  current = null; // a second key press must not judge the same picture again
+  const regions = chosen === "normal" ? [] : panel.viewer.state.regions.map(({ box_xyxy, label, description }) => ({ box_xyxy, label: label ?? "", description: description ?? "" }));
+  let done;
+  try { done = await ask(`/api/inspections/${item.id}/reviews`, { method: "POST", json: { reviewer, verdict: chosen, regions, comment: comment.value } }); } catch (error) { current = item; throw error; }
+  last = { review: done.review.id, inspection: item.id }; queue = queue.filter((id) => id !== item.id);
+  tell(`Saved: ${chosen}. Z undoes.`);
+  await (queue.length ? open(queue[0]) : load());
+  if (queue.length) left.textContent = `${queue.length} more in this round`;
+});
+const skip = attempt(async () => { queue.push(queue.shift()); await open(queue[0]); });
+const undo = attempt(async () => {
+  if (current && panel.viewer.undo()) return;
+  if (!last) throw new Error("Nothing to undo.");
+  await ask(`/api/reviews/${last.review}/retract`, { method: "POST", json: { person: person() } });
+  queue.unshift(last.inspection); const id = last.inspection; last = null; await open(id); tell("The review is taken back.");
+});
+document.addEventListener("keydown", (event) => {
+  if (event.target.closest("input, textarea, select, a") || event.ctrlKey || event.metaKey || event.altKey || (event.key === "Enter" && event.target.closest("button"))) return;
+  const action = { Enter: confirm, n: () => save("normal"), a: () => save("anomalous"), s: skip, z: undo, b: () => panel?.viewer.setDrawing(!panel.viewer.state.drawing), Delete: () => panel?.viewer.remove() }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (action) { event.preventDefault(); action(); }
+});
+await attempt(load)();

@@ -1,0 +1,38 @@
+import { ask, attempt, chooseProduct, el, main, percent, person, svg, tell, time } from "./shell.js";
+
+const place = el("div", { class: "stack" }), model = el("div");
+const select = await chooseProduct(() => refresh(), "All products");
+main.append(el("div", { class: "stack" }, el("label", { class: "field" }, "Product", select), place, model));
+const KINDS = ["normal", "anomalous", "unread"];
+
+const refresh = attempt(async () => {
+  const trends = await ask(`/api/trends${select.value ? `?product_id=${select.value}` : ""}`);
+  const tile = (title, share, says) => el("div", { class: "panel" }, el("dt", {}, title), el("dd", {}, percent(share.value), el("small", {}, share.n ? `${percent(share.low)} to ${percent(share.high)} · n = ${share.n}` : says)));
+  place.replaceChildren(
+    el("dl", { class: "tiles" }, el("div", { class: "panel" }, el("dt", {}, "Inspected"), el("dd", {}, String(trends.total), el("small", {}, "finished pictures"))), tile("Agreement", trends.agreement, "nothing reviewed yet"), tile("Overkill", trends.overkill, "no normal part reviewed yet"), tile("Miss", trends.miss, "no anomalous part reviewed yet")),
+    el("section", { class: "panel stack" }, el("h2", {}, "Verdicts by day"), el("div", { class: "legend" }, KINDS.map((kind) => el("span", { class: kind }, kind))), el("div", { class: "scroll" }, days(trends.days))),
+    el("div", { class: "tiles" }, [["anomaly_score", "Scores of the model"], ["detector_score", "Scores of the detector"]].map(([name, title]) => el("section", { class: "panel stack" }, el("h2", {}, title), histogram(trends.scores[name])))));
+});
+function days(found) {
+  if (!found.length) return el("p", { class: "soft" }, "Nothing inspected yet.");
+  const most = Math.max(...found.map((day) => KINDS.reduce((sum, kind) => sum + (day[kind] ?? 0), 0)));
+  const width = 900 / found.length, used = Math.min(60, width * 0.7), height = (count) => 150 * count / most;
+  return svg("svg", { class: "chart days", viewBox: "0 0 960 210", role: "img", "aria-label": `Verdicts on ${found.length} days, at most ${most} a day` }, svg("line", { x1: 40, x2: 950, y1: 170, y2: 170 }), svg("text", { x: 34, y: 26, "text-anchor": "end" }, String(most)), svg("text", { x: 34, y: 174, "text-anchor": "end" }, "0"),
+    found.flatMap((day, index) => {
+      let top = 170; const x = 45 + width * index + (width - used) / 2;
+      const bars = KINDS.filter((kind) => day[kind]).map((kind) => { const tall = height(day[kind]); top -= tall; return svg("rect", { class: kind, x, y: top, width: used, height: tall }, svg("title", {}, `${day.day}: ${day[kind]} ${kind}`)); });
+      return index % Math.ceil(found.length / 12) ? bars : [...bars, svg("text", { x: x + used / 2, y: 192, "text-anchor": "middle" }, day.day.slice(5))];
+    }));
+}
+function histogram(counts) {
+  const most = Math.max(1, ...counts), width = 300 / counts.length;
+  return svg("svg", { class: "chart", viewBox: "0 0 340 150", role: "img", "aria-label": `Histogram of ${counts.reduce((sum, count) => sum + count, 0)} scores from 0 to 1` }, counts.map((count, index) => svg("rect", { class: "accent", x: 20 + index * width, y: 120 - 110 * count / most, width: width - 1, height: 110 * count / most }, svg("title", {}, `${(index / counts.length).toFixed(2)}: ${count}`))), svg("line", { x1: 20, x2: 320, y1: 120, y2: 120 }), [0, 0.5, 1].map((tick) => svg("text", { x: 20 + 300 * tick, y: 140, "text-anchor": "middle" }, String(tick))));
+}
+const showModel = attempt(async () => {
+  const now = await ask("/api/model");
+  model.replaceChildren(el("section", { class: "panel stack" }, el("h2", {}, "Model"), el("p", {}, "At work: ", el("b", {}, now.model || "loading …"), now.is_pinned && " (fixed with --model)"), now.problem && el("p", { class: "notice" }, now.problem),
+    el("p", {}, `${now.num_reviewed} reviewed pictures; since the last promotion ${now.num_new_reviews} reviews, ${now.num_new_corrections} of them corrections.`),
+    now.promotions.length > 0 && el("table", {}, el("thead", {}, el("tr", {}, ["When", "What", "Model", "Who"].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, now.promotions.toReversed().map((row) => el("tr", {}, [time(row.created_at), row.action, row.model, row.person].map((text) => el("td", {}, text)))))),
+    !now.is_pinned && now.promotions.length > 0 && el("div", {}, el("button", { onclick: attempt(async () => { if (!confirm("Return to the model before?")) return; await ask("/api/model/rollback", { method: "POST", json: { person: person() } }); tell("Rolled back."); await showModel(); }) }, "Roll back"))));
+});
+await Promise.all([refresh(), showModel()]);

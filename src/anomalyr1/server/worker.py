@@ -1,0 +1,278 @@
+"""The one thread that owns the model: a bounded queue, batches of one product, calls between.
+
+The database holds what was accepted; this queue is its shadow in memory. A task that a kill
+interrupts is still "queued" there and is taken up at the next start.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any
+
+from anomalyr1.images import load_image
+from anomalyr1.inspector import Inspection, Inspector
+from anomalyr1.reporting.maps import build_map_picture
+from anomalyr1.server.metrics import Metrics
+from anomalyr1.server.store import MOST_ATTEMPTS, Store, Task
+from anomalyr1.types import Finding, InputError, Record
+
+MOST_REFERENCES = 16
+_LOOK_FOR_MODEL_SECONDS = 2.0
+_log = logging.getLogger(__name__)
+
+
+class Worker:
+    """Runs inspections one batch at a time. Methods are safe to call from any thread.
+
+    `load_model` makes an Inspector of a model's name and may raise InputError; `ring` is called
+    after every result. With `pinned`, promotions in the store are ignored.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        load_model: Callable[[str], Inspector],
+        model: str | None,
+        *,
+        metrics: Metrics,
+        ring: Callable[[], None],
+        batch_size: int = 8,
+        max_waiting: int = 256,
+    ) -> None:
+        self.max_waiting = max_waiting
+        self.model = ""
+        self.problem = ""
+        self.pinned = model is not None
+        self._asked_model = model
+        self._store, self._load_model, self._metrics, self._ring = store, load_model, metrics, ring
+        self._batch_size = batch_size
+        self._inspector: Inspector | None = None
+        self._tasks: deque[Task] = deque()
+        self._calls: deque[tuple[Callable[[Inspector], Any], Future[Any]]] = deque()
+        self._reserved = 0
+        self._running = 0
+        self._stop_at: float | None = None
+        self._looked_at = float("-inf")
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+
+    @property
+    def is_ready(self) -> bool:
+        return self._inspector is not None and self._stop_at is None
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._tasks) + self._reserved + self._running
+
+    def start(self) -> None:
+        """Take up what an earlier server accepted, load the model, begin."""
+        self._tasks.extend(self._store.load_waiting())
+        self._thread.start()
+
+    def stop(self, drain_seconds: float) -> None:
+        """Finish accepted work for at most so long; the rest stays in the store."""
+        with self._changed:
+            self._stop_at = time.monotonic() + drain_seconds
+            self._changed.notify_all()
+        self._thread.join(drain_seconds + 30.0)
+
+    def reserve(self, count: int) -> bool:
+        """Hold places in the queue; False where it is full."""
+        with self._changed:
+            if self.num_waiting + count > self.max_waiting:
+                return False
+            self._reserved += count
+            return True
+
+    def fill(self, reserved: int, tasks: Iterable[Task]) -> None:
+        """Give reserved places to accepted tasks; those that are left become free."""
+        with self._changed:
+            self._reserved -= reserved
+            self._tasks.extend(tasks)
+            self._changed.notify_all()
+
+    def call(self, function: Callable[[Inspector], Any]) -> Future[Any] | None:
+        """Run `function(inspector)` in the model's thread between batches; None where full."""
+        with self._changed:
+            if len(self._calls) >= max(1, self.max_waiting // 4) or self._stop_at is not None:
+                return None
+            future: Future[Any] = Future()
+            self._calls.append((function, future))
+            self._changed.notify_all()
+            return future
+
+    def _run(self) -> None:
+        while True:
+            self._choose_model()
+            call, batch = None, []
+            with self._changed:
+                if self._inspector is None or not (self._tasks or self._calls):
+                    if self._stop_at is not None:
+                        return
+                    self._changed.wait(_LOOK_FOR_MODEL_SECONDS)
+                    continue  # a model may have been promoted meanwhile
+                if self._stop_at is not None and time.monotonic() > self._stop_at:
+                    return
+                call = self._calls.popleft() if self._calls else None
+                batch = self._take_batch()
+                self._running = len(batch)
+            if call is not None and call[1].set_running_or_notify_cancel():
+                self._answer(*call)
+            if batch:
+                try:
+                    self._inspect(batch)
+                except Exception:  # noqa: BLE001 - the store itself fails: the tasks stay queued in it
+                    _log.exception("a batch could not be recorded; it is tried again")
+                    time.sleep(0.5)
+                    self.fill(0, [replace(task, attempts=task.attempts + 1) for task in batch])
+            self._running = 0
+
+    def _answer(self, function: Callable[[Inspector], Any], future: Future[Any]) -> None:
+        assert self._inspector is not None
+        try:
+            future.set_result(function(self._inspector))
+        except Exception as error:  # noqa: BLE001 - raised again by who asked
+            future.set_exception(error)
+
+    def _choose_model(self) -> None:
+        """Load the model that was asked for or promoted; keep the present one where that fails."""
+        if time.monotonic() - self._looked_at < _LOOK_FOR_MODEL_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        try:
+            wanted = self._asked_model or self._store.current_model() or "nano"
+            if wanted == self.model or wanted == self.problem.partition(": ")[0]:
+                return
+            self._inspector = self._load_model(wanted)
+            self.model, self.problem = wanted, ""
+        except InputError as error:
+            self.problem = f"{wanted}: {error}"
+            _log.error("model %s", self.problem)
+        except Exception:  # noqa: BLE001 - the present model goes on
+            _log.exception("the model could not be chosen")
+
+    def _take_batch(self) -> list[Task]:
+        """The oldest task and others of its product; one that was interrupted goes alone."""
+        if not self._tasks:
+            return []
+        first = self._tasks.popleft()
+        batch = [first]
+        if first.attempts < 2:
+            for task in list(self._tasks):
+                if len(batch) == self._batch_size:
+                    break
+                if task.product_id == first.product_id and task.attempts < 2:
+                    batch.append(task)
+                    self._tasks.remove(task)
+        return batch
+
+    def _inspect(self, batch: list[Task]) -> None:
+        assert self._inspector is not None
+        rows = {row.id: row for row in self._store.begin([task.inspection_id for task in batch])}
+        for row in list(rows.values()):
+            if row.attempts > MOST_ATTEMPTS:
+                self._fail(row, f"given up after {MOST_ATTEMPTS} attempts that did not end")
+                del rows[row.id]
+        if not rows:
+            return
+        threshold, reference, records = self._build_records(batch[0], list(rows.values()))
+        self._metrics.batch_size.observe(len(records))
+        try:
+            results = list(self._inspector.inspect_records(records, batch_size=len(records)))
+        except Exception:  # noqa: BLE001 - whatever a model raises, one picture must not take others
+            _log.exception("a batch of %d failed", len(records))
+            results = [self._inspect_alone(record) for record in records]
+        for result in results:
+            row = rows[int(result.finding.record_id)]
+            self._finish(row, result, threshold, reference)
+
+    def _inspect_alone(self, record: Record) -> Inspection:
+        assert self._inspector is not None
+        try:
+            return next(iter(self._inspector.inspect_records([record])))
+        except Exception:  # noqa: BLE001 - told in the log and in the finding
+            _log.exception("picture %s failed", record.record_id)
+            finding = Finding(record.record_id, "", "unread", error="internal error; see the log")
+            return Inspection(finding)
+
+    def _build_records(
+        self, task: Task, rows: list[Any]
+    ) -> tuple[float | None, str | None, list[Record]]:
+        name, knowledge, threshold = "", "", None
+        references: list[Any] = []
+        if task.product_id is not None:
+            try:
+                product, references = self._store.load_product(task.product_id)
+                name, knowledge, threshold = product.name, product.knowledge, product.threshold
+            except LookupError:  # deleted meanwhile: the picture alone is judged
+                _log.warning("product %d is gone", task.product_id)
+        folder = self._store.folder
+        references = references[:MOST_REFERENCES]
+        paths = tuple(folder.find(item.picture, item.suffix) for item in references)
+        records = [
+            Record(
+                str(row.id),
+                folder.find(row.picture, row.suffix),
+                category=name,
+                knowledge=knowledge,
+                reference_paths=paths,
+            )
+            for row in rows
+        ]
+        return threshold, references[0].picture if references else None, records
+
+    def _finish(
+        self, row: Any, result: Inspection, threshold: float | None, reference: str | None
+    ) -> None:
+        path = str(self._store.folder.find(row.picture, row.suffix))
+        error = result.finding.error
+        finding = replace(
+            result.finding,
+            image=row.name,
+            reference=None,
+            error=None if error is None else error.replace(path, row.name),
+        )
+        keep = self._store.folder.keep
+        masks = [keep(mask.astype("uint8") * 255) for mask in result.masks]
+        anomaly_map = None
+        if result.anomaly_map is not None:
+            anomaly_map = keep(build_map_picture(result.anomaly_map))
+        if self._store.finish(
+            row.id,
+            finding,
+            threshold=threshold,
+            reference=reference,
+            masks=masks,
+            anomaly_map=anomaly_map,
+        ):
+            self._metrics.inspections.labels(finding.verdict).inc()
+            self._metrics.seconds.observe(finding.seconds)
+        self._ring()
+
+    def _fail(self, row: Any, reason: str) -> None:
+        finding = Finding(str(row.id), row.name, "unread", error=reason)
+        self._store.finish(row.id, finding)
+        self._metrics.inspections.labels("unread").inc()
+        self._ring()
+
+
+def score_references(store: Store, product_id: int, inspector: Inspector) -> list[float]:
+    """Each reference's detector score against the others; [] without a detector or with one."""
+    _, references = store.load_product(product_id)
+    pictures = [
+        load_image(store.folder.find(item.picture, item.suffix))
+        for item in references[:MOST_REFERENCES]
+    ]
+    if len(pictures) < 2:
+        return []
+    scores = [
+        inspector.detect(picture, pictures[:place] + pictures[place + 1 :])
+        for place, picture in enumerate(pictures)
+    ]
+    return [anomaly.score for anomaly in scores if anomaly is not None]

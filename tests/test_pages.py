@@ -1,0 +1,217 @@
+"""The pages, driven in a real browser as a person would."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import uvicorn
+from builders import NORMAL, make_inspector
+from PIL import Image, ImageDraw
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from anomalyr1.inspector import Inspector
+from anomalyr1.server.app import PAGES, build_app
+from anomalyr1.server.store import Store
+
+SCRIPT = "<img src=x onerror=window.hurt=1><script>window.hurt=1</script>"
+CHROMIUM = shutil.which("chromium")
+
+
+def say(prompt: Any, pictures: Any) -> str:
+    """Anomalous with a script in every text where the picture is dark, normal elsewhere."""
+    if np.asarray(pictures[-2])[..., 0].min() > 60:
+        return NORMAL
+    answer = {
+        "verdict": "anomalous",
+        "defects": [{"bbox_2d": [150, 90, 210, 130], "label": SCRIPT, "description": SCRIPT}],
+    }
+    return f"<think>A dark spot. {SCRIPT}</think><answer>{json.dumps(answer)}</answer>"
+
+
+def draw_part(path: Path, *, broken: bool) -> Path:
+    rng = np.random.default_rng(len(path.name))
+    pixels = rng.integers(150, 175, (240, 320, 3)).astype(np.uint8)
+    picture = Image.fromarray(pixels)
+    if broken:
+        ImageDraw.Draw(picture).ellipse((155, 95, 205, 125), fill=(20, 20, 20))
+    picture.save(path)
+    return path
+
+
+class Served:
+    """A station on a free port of this machine, in a thread."""
+
+    def __init__(self, data: Path, inspector: Inspector) -> None:
+        self.store = Store.open(data)
+        self.store.claim()
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        app = build_app(self.store, lambda name: inspector)
+        config = uvicorn.Config(app, port=self.port, log_level="error", timeout_graceful_shutdown=1)
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, daemon=True)
+        self.thread.start()
+        ends = time.monotonic() + 10
+        while not self.server.started and time.monotonic() < ends:
+            time.sleep(0.01)
+
+    def close(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(10)
+        self.store.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium: apt-get install chromium")
+    with sync_playwright() as playwright:
+        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    made = Served(tmp_path / "data", make_inspector(say))
+    yield made
+    made.close()
+
+
+def open_page(browser: Browser, served: Served, path: str = "/", **settings: Any) -> Page:
+    context = browser.new_context(base_url=f"http://127.0.0.1:{served.port}", **settings)
+    page = context.new_page()
+    page.set_default_timeout(8000)
+    page.faults = []  # type: ignore[attr-defined]
+    page.on("pageerror", lambda error: page.faults.append(str(error)))  # type: ignore[attr-defined]
+    page.on(
+        "console",
+        lambda message: (
+            page.faults.append(message.text)  # type: ignore[attr-defined]
+            if message.type == "error"
+            else None
+        ),
+    )
+    page.goto(path)
+    return page
+
+
+def test_a_person_inspects_corrects_and_finds_it_again(
+    browser: Browser, served: Served, tmp_path: Path
+) -> None:
+    page = open_page(browser, served)
+    parts = [
+        draw_part(tmp_path / name, broken=broken)
+        for name, broken in (("one.png", False), ("two.png", True), ("<b>three.png", True))
+    ]
+    page.locator("#files").set_input_files(parts)
+    expect(page.locator(".strip button")).to_have_count(3)
+    expect(page.locator(".verdict.large")).to_have_text("anomalous")
+    page.get_by_label("Map").check()
+    page.get_by_role("button", name="Zoom in").click()
+
+    page.goto("/review")
+    page.locator("#person").fill("Ann")
+    expect(page.locator(".verdict.large")).to_be_visible()
+    page.keyboard.press("Tab")
+    page.locator("h1").click()
+    page.keyboard.press("b")
+    stage = page.locator(".stage").bounding_box()
+    assert stage is not None
+    x, y = stage["x"] + stage["width"] / 2 - 150, stage["y"] + stage["height"] / 2 - 100
+    page.mouse.move(x, y)
+    page.mouse.down()
+    page.mouse.move(x + 60, y + 50, steps=4)
+    page.mouse.up()
+    page.locator("input[aria-label^='Label of box']").last.fill("dent")
+    page.locator("h1").click()
+    page.keyboard.press("a")
+    expect(page.locator("#status")).to_contain_text("Saved: anomalous")
+    expect(page.get_by_text("2 more in this round")).to_be_visible()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("1 more in this round")).to_be_visible()
+
+    page.goto("/history")
+    expect(page.locator(".card")).to_have_count(3)
+    page.get_by_label("Reviewer", exact=True).nth(1).fill("Ann")
+    page.keyboard.press("Tab")
+    expect(page.locator(".card")).to_have_count(2)
+    with page.expect_download() as loading:
+        page.get_by_role("link", name="COCO").click()
+    coco = json.loads(Path(loading.value.path()).read_text())
+    assert "dent" in {item["name"] for item in coco["categories"]}
+
+    page.goto("/trends")
+    expect(page.locator(".tiles").first).to_contain_text("n = 2")
+    assert page.faults == []  # type: ignore[attr-defined]
+    assert page.evaluate("window.hurt") is None
+
+
+def test_undo_takes_the_last_review_back(browser: Browser, served: Served, tmp_path: Path) -> None:
+    page = open_page(browser, served)
+    page.locator("#files").set_input_files([draw_part(tmp_path / "a.png", broken=False)])
+    expect(page.locator(".verdict.large")).to_have_text("normal")
+    page.goto("/review")
+    page.locator("#person").fill("Ann")
+    page.locator("h1").click()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text("All is reviewed.")).to_be_visible()
+    page.keyboard.press("z")
+    expect(page.locator("#status")).to_contain_text("taken back")
+    expect(page.locator(".verdict.large")).to_be_visible()
+
+
+def test_a_product_is_made_with_references_and_a_threshold(
+    browser: Browser, served: Served, tmp_path: Path
+) -> None:
+    page = open_page(browser, served, "/products")
+    page.locator("#new-name").fill(SCRIPT)
+    page.get_by_role("button", name="Add product").click()
+    parts = [draw_part(tmp_path / f"{'x' * n}.png", broken=False) for n in (1, 2, 3)]
+    page.locator("#files").set_input_files(parts)
+    expect(page.locator("circle.dot")).to_have_count(3)
+    page.get_by_label("Threshold of the detector's score").fill("0.7")
+    expect(page.locator("output")).to_have_text("0.70")
+    page.get_by_label("Domain knowledge").fill("Grey and even.")
+    page.get_by_role("button", name="Save").click()
+    page.goto("/")
+    expect(page.locator("#product option")).to_have_count(2)
+    assert page.faults == []  # type: ignore[attr-defined]
+    assert page.evaluate("window.hurt") is None
+
+
+@pytest.mark.parametrize("path", ["/", "/products", "/history", "/review", "/trends", "/login"])
+def test_a_page_fits_a_phone_and_names_its_controls(
+    browser: Browser, served: Served, path: str
+) -> None:
+    page = open_page(browser, served, path, viewport={"width": 360, "height": 740})
+    expect(page.locator("h1")).to_be_visible()
+    page.wait_for_load_state("networkidle")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    unnamed = page.evaluate(
+        """() => [...document.querySelectorAll("input, select, textarea, button")].filter((field) =>
+        !(field.labels?.length || field.getAttribute("aria-label") || field.textContent.trim()))
+        .map((field) => field.outerHTML)"""
+    )
+    assert unnamed == []
+    assert page.evaluate("document.documentElement.lang") == "en"
+    assert page.faults == []  # type: ignore[attr-defined]
+
+
+def test_the_pages_never_build_html_from_strings_and_load_nothing_from_elsewhere() -> None:
+    for path in [*PAGES.glob("*.js"), *PAGES.glob("*.html"), *PAGES.glob("*.css")]:
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", text)
+        assert not re.search(r"https?://(?!www\.w3\.org/)", text), path.name
+        assert not re.search(r"<style|style=|<script(?! type=\"module\" src=\"/static/)", text)

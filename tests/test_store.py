@@ -1,0 +1,148 @@
+"""The store keeps what it accepted, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from PIL import Image
+
+from anomalyr1.server.database import Database
+from anomalyr1.server.maintenance import back_up_store, prune_store, verify_store
+from anomalyr1.server.store import Store
+from anomalyr1.server.tables import metadata
+from anomalyr1.types import Finding, InputError
+
+POSTGRES = os.environ.get("ANOMALYR1_TEST_POSTGRES", "")
+
+
+def picture_bytes(level: int = 100) -> bytes:
+    buffer = BytesIO()
+    Image.new("RGB", (32, 24), (level, level, 90)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    url = None
+    if request.param == "postgresql":
+        if not POSTGRES:
+            pytest.skip(
+                "no PostgreSQL: set ANOMALYR1_TEST_POSTGRES to the URL of an empty database"
+            )
+        engine = sa.create_engine(sa.make_url(POSTGRES).set(drivername="postgresql+psycopg"))
+        with engine.begin() as connection:
+            connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+        engine.dispose()
+        url = POSTGRES
+    opened = Store.open(tmp_path / "data", url)
+    yield opened
+    opened.close()
+
+
+def accept(store: Store, count: int = 2, key: str | None = None) -> tuple[str, list[int]]:
+    uploads = [
+        store.receive(BytesIO(picture_bytes(number)), f"{number}.png") for number in range(count)
+    ]
+    job_id, tasks = store.accept(uploads, None, key)
+    return job_id, [task.inspection_id for task in tasks]
+
+
+def test_the_migrations_build_the_tables_that_the_code_uses(store: Store) -> None:
+    with store.database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_an_accepted_picture_waits_until_it_is_done_and_is_done_once(store: Store) -> None:
+    _, (first, second) = accept(store)
+    assert [task.inspection_id for task in store.load_waiting()] == [first, second]
+    finding = Finding(str(first), "0.png", "normal", 0.1, 0.2)
+    assert store.finish(first, finding)
+    assert not store.finish(first, finding)
+    assert [task.inspection_id for task in store.load_waiting()] == [second]
+
+
+def test_the_same_request_key_makes_one_job(store: Store) -> None:
+    job_id, _ = accept(store, key="again")
+    assert accept(store, key="again") == (job_id, [])
+
+
+def test_an_upload_that_is_no_picture_leaves_no_file(store: Store) -> None:
+    for junk in (b"", b"not a picture", picture_bytes()[:40]):
+        with pytest.raises(InputError, match=r"^bad\.png"):
+            store.receive(BytesIO(junk), "bad.png")
+    assert [path for path in store.folder.root.rglob("*") if path.is_file()] == []
+
+
+def test_verify_names_a_missing_and_an_altered_file(store: Store) -> None:
+    accept(store, 3)
+    assert verify_store(store).problems == ()
+    first, second, _ = store.folder.walk()
+    first.unlink()
+    second.write_bytes(b"other")
+    problems = verify_store(store).problems
+    assert len(problems) == 2
+    assert any("has no file" in problem for problem in problems)
+
+
+def test_prune_takes_old_files_without_a_row_and_keeps_young_ones(store: Store) -> None:
+    accept(store, 1)
+    loose = store.folder.keep(Image.new("L", (5, 5)))
+    path = store.folder.find(loose.sha256, ".png")
+    assert prune_store(store, days=None) == (0, 0)
+    os.utime(path, (0, 0))
+    assert verify_store(store).num_loose == 1
+    assert prune_store(store, days=None) == (0, 1)
+    assert verify_store(store).num_pictures == 1
+
+
+def test_a_backup_is_a_store_that_verifies(store: Store, tmp_path: Path) -> None:
+    accept(store, 2)
+    if not store.database.is_sqlite:
+        with pytest.raises(InputError, match="pg_dump"):
+            back_up_store(store, tmp_path / "copy")
+        return
+    assert back_up_store(store, tmp_path / "copy") == 2
+    copy = Store.open(tmp_path / "copy")
+    assert verify_store(copy).problems == ()
+    assert len(copy.load_waiting()) == 2
+    copy.close()
+
+
+def test_a_retracted_review_stays_with_who_and_when(store: Store) -> None:
+    _, (first, _) = accept(store)
+    review = store.add_review(first, "Ann", "anomalous", [], "")
+    store.retract_review(review, "Ben")
+    with pytest.raises(LookupError):
+        store.retract_review(review, "Ben")
+
+
+def test_rolling_back_returns_to_the_model_before(store: Store) -> None:
+    with pytest.raises(InputError, match="nothing was promoted"):
+        store.roll_back("Ann")
+    store.promote("runs/a", "Ann")
+    store.promote("runs/b", "Ann")
+    assert store.roll_back("Ben") == "runs/a"
+    assert store.current_model() == "runs/a"
+    assert [row.person for row in store.load_promotions()] == ["Ann", "Ann", "Ben"]
+
+
+def test_a_second_server_on_one_store_is_refused(store: Store, tmp_path: Path) -> None:
+    store.claim()
+    second = Store.open(tmp_path / "data")
+    with pytest.raises(InputError, match="another server"):
+        second.claim()
+    second.close()
+
+
+@pytest.mark.parametrize("url", ["mysql://a/b", "sqlite://", "nonsense", "postgresql://u:pw@"])
+def test_a_database_url_that_cannot_be_used_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(InputError) as refused:
+        Database.open(url if url != "postgresql://u:pw@" else "postgresql://u:pw@127.0.0.1:1/x")
+    assert "pw" not in str(refused.value)
