@@ -4,19 +4,23 @@ PYTHON ?= $(shell for name in python3.13 python3.12 python3.11 python3; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$name && break; done)
 BIN := .venv/bin
 
-.PHONY: demo test check bench
+.PHONY: demo test unit check bench
 
 demo: .venv/.installed-demo
 	$(BIN)/anomalyr1 demo --out demo
 
 test: .venv/.installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Without the tests that train in processes of their own.
+unit: .venv/.installed-dev
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 check: .venv/.installed-dev
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: .venv/.installed-dev
 	$(BIN)/python benchmarks/inspect_speed.py inspect_speed.json

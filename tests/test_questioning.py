@@ -64,6 +64,7 @@ def test_the_miniature_runs_end_to_end_with_nano(miniature: Path, tmp_path: Path
     said = evaluate(
         "mmad", "--data", miniature, "--model", "nano", "--limit", 14, "--out", tmp_path
     )
+    said = " ".join(said.split())
     assert "model nano" in said and "shots 1" in said and "template random" in said
     answers = load_answers(tmp_path)
     assert len(answers) == 14

@@ -25,6 +25,8 @@ from anomalyr1.types import InputError
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl", reason="training needs the extra 'train'")
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalyr1.checkpoint import find_hint_folder
+from anomalyr1.checkpoint import find_hint_folder, resolve_source
 from anomalyr1.detectors import Detector
 from anomalyr1.engines import Engine
 from anomalyr1.geometry import to_original
@@ -103,6 +103,7 @@ class Inspector:
         device: str = "auto",
     ) -> Inspector:
         """Load a checkpoint by name, folder or hub id. Raises InputError for an unusable one."""
+        resolve_source(model)  # before the import below, which takes seconds
         from anomalyr1.engines.transformers_engine import TransformersEngine
 
         detector = load_detector(hint, model)

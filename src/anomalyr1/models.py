@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from anomalyr1.checkpoint import resolve_source
 from anomalyr1.engines import Engine
 from anomalyr1.inspector import Answered, Inspection, Inspector, load_detector
 from anomalyr1.masks import build_masker
@@ -80,6 +81,7 @@ def build_engine(
         from anomalyr1.engines.openai_engine import OpenAIEngine, split_name
 
         return OpenAIEngine(*split_name(model), settings=asking)
+    resolve_source(model)  # before the import below, which takes seconds
     from anomalyr1.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine.load(model, device=device)
