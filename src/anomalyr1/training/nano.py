@@ -112,7 +112,7 @@ def build_nano(shape: NanoShape, seed: int) -> Checkpoint:
     model.generation_config.eos_token_id = tokens["<|im_end|>"]
     model.generation_config.pad_token_id = tokens["<|endoftext|>"]
     processor = build_processor(build_image_processor(shape.picture_pixels), tokenizer)
-    settings = CheckpointSettings(max_references=1, max_new_tokens=768)
+    settings = CheckpointSettings(1, 768, boxes_from_map=True)
     return Checkpoint(model, processor, "absolute", "nano", settings)
 
 
