@@ -22,7 +22,7 @@ from anomalyr1.data.records import load_records, write_records
 from anomalyr1.prompts import build_choice_prompt
 from anomalyr1.types import InputError, Record
 
-SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+SHARED = (Path(__file__).resolve().parents[2] / "shared" / "data").resolve()
 REAL_FILES = [
     "mmad/questions_subset.json",
     "iad_r1/test_DTD_format.json",
