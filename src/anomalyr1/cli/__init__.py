@@ -42,7 +42,11 @@ def main() -> None:
     except SystemExit as left:
         # Typer turns Ctrl-C into this code, without a word.
         if left.code == STOPPED:
-            fail("stopped; what is written stays, run the same command again to continue", STOPPED)
+            fail(
+                "stopped; what is written stays, run the same command again to continue "
+                "(train and adapt: with --resume)",
+                STOPPED,
+            )
         raise
     except BrokenPipeError:
         sys.stderr.close()
