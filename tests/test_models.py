@@ -11,7 +11,7 @@ from builders import QuietDetector, make_picture, make_record
 
 from anomalyr1.detector_alone import DetectorAlone, find_regions
 from anomalyr1.inspector import Inspector
-from anomalyr1.models import build_engine, build_inspector, name_detector
+from anomalyr1.models import build_engine, build_inspector, describe_weights, name_detector
 from anomalyr1.parsing import parse_choice
 from anomalyr1.prompts import build_choice_prompt
 from anomalyr1.types import InputError, Label, Question, Record
@@ -113,6 +113,20 @@ def test_models_that_are_not_there_are_named() -> None:
         build_engine("detector:patch-memory")
     with pytest.raises(InputError, match="needs records with labels"):
         build_engine("majority")
+
+
+def test_settings_name_the_weights_of_folders_and_nothing_of_others(tmp_path: Path) -> None:
+    nano = describe_weights("nano")
+    assert nano == describe_weights("nano") and all(nano.values())
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    own = describe_weights(str(tmp_path))
+    assert own["weights"] != nano["weights"] and own["hint_weights"] == nano["hint_weights"]
+    assert describe_weights(str(tmp_path), "none")["hint_weights"] is None
+    alone = describe_weights("detector:patch-memory")
+    assert alone == {"weights": None, "hint_weights": nano["hint_weights"]}
+    for model in ("random", "openai:http://localhost/v1#some", "Qwen/Qwen2.5-VL-3B-Instruct"):
+        assert describe_weights(model, "none") == {"weights": None, "hint_weights": None}
 
 
 def test_the_bundled_detector_stands_behind_its_name(tmp_path: Path) -> None:

@@ -8,9 +8,10 @@ and `majority`, for sanity.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from anomalyr1.checkpoint import resolve_source
+from anomalyr1.checkpoint import find_hint_folder, resolve_source, weights_digest
 from anomalyr1.engines import Engine
 from anomalyr1.inspector import Answered, Inspection, Inspector, load_detector
 from anomalyr1.masks import build_masker
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from anomalyr1.engines.openai_engine import OpenAISettings
 
 DETECTOR_PREFIX = "detector:"
+DINOV2_PREFIX = "dinov2:"
 OPENAI_PREFIX = "openai:"
 BASELINES = ("random", "majority")
 
@@ -50,12 +52,31 @@ def name_detector(model: str) -> str | None:
     name = model.removeprefix(DETECTOR_PREFIX)
     if name == "patch-memory":
         return "auto"
-    if name.startswith("dinov2:"):
+    if name.startswith(DINOV2_PREFIX):
         return name
     raise InputError(
         f"--model is {model!r}; detectors are detector:patch-memory and "
         "detector:dinov2:FOLDER_OR_HUB_ID"
     )
+
+
+def describe_weights(model: str, hint: str = "auto") -> dict[str, object]:
+    """Settings that name the weights behind a `--model` and its hint by their content, so that a
+    run is not continued with others of the same name; None for what is in no folder here."""
+    detector = name_detector(model)
+    hint = hint if detector is None else detector
+    is_folder = detector is None and model not in BASELINES and not model.startswith(OPENAI_PREFIX)
+    source = resolve_source(model) if is_folder else None
+    shown: str | Path | None = None
+    if hint == "auto" and model not in BASELINES:
+        shown = find_hint_folder(model if is_folder else "nano")
+    elif hint.startswith(DINOV2_PREFIX):
+        shown = hint.removeprefix(DINOV2_PREFIX)
+    return {"weights": _digest(source), "hint_weights": _digest(shown)}
+
+
+def _digest(folder: str | Path | None) -> str | None:
+    return weights_digest(folder) if folder is not None and Path(folder).is_dir() else None
 
 
 def build_engine(

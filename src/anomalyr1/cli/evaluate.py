@@ -72,7 +72,7 @@ def records(
     from anomalyr1.evaluation.cases import pair_findings
     from anomalyr1.evaluation.records import write_shots
     from anomalyr1.masks import MASKER_NAMES
-    from anomalyr1.models import build_inspector
+    from anomalyr1.models import build_inspector, describe_weights
 
     check_choice("--masks", masks, MASKER_NAMES)
     if shots and max_references is not None:
@@ -97,7 +97,7 @@ def records(
         "max_references": max_references,
         "limit": limit,
         "seed": seed,
-    }
+    } | describe_weights(model, hint)
     with wait_for_model(model):
         inspector = build_inspector(
             model, hint=hint, masks=masks, sam2_model=sam2_model, device=device, records=loaded

@@ -74,7 +74,7 @@ def inspect(
 ) -> None:
     """Inspect pictures: a verdict, a score, the reasoning, boxes and masks for each."""
     from anomalyr1.masks import MASKER_NAMES
-    from anomalyr1.models import build_inspector
+    from anomalyr1.models import build_inspector, describe_weights
 
     check_choice("--masks", masks, MASKER_NAMES)
     pictures = find_pictures(paths, out_dir)
@@ -94,7 +94,7 @@ def inspect(
         "knowledge": text,
         "references": [str(path) for path in references],
         "seed": seed,
-    }
+    } | describe_weights(model, hint)
     with wait_for_model(model):
         inspector = build_inspector(
             model, hint=hint, masks=masks, sam2_model=sam2_model, device=device
