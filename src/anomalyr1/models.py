@@ -18,7 +18,7 @@ from anomalyr1.masks import build_masker
 from anomalyr1.types import InputError, Record
 
 if TYPE_CHECKING:
-    from anomalyr1.engines.openai_engine import OpenAISettings
+    from anomalyr1.engines.openai_engine import OpenAISettings, Usage
 
 DETECTOR_PREFIX = "detector:"
 DINOV2_PREFIX = "dinov2:"
@@ -133,3 +133,10 @@ def build_inspector(
         masker = build_masker(masks, sam2_model=sam2_model) if masks != "none" else None
         return Inspector(engine, detector=load_detector(hint), masker=masker)
     return Inspector.load(model, hint=hint, masks=masks, sam2_model=sam2_model, device=device)
+
+
+def find_usage(inspector: RecordInspector) -> Usage | None:
+    """What an inspector asked of an endpoint so far; None for a model that is loaded here."""
+    engine = inspector.engine if isinstance(inspector, Inspector) else None
+    usage: Usage | None = getattr(engine, "usage", None)
+    return usage

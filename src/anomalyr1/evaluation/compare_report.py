@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from anomalyr1.evaluation.compare import Difference, Key, Run
+from anomalyr1.evaluation.answers import Answer, Key, is_same_text
+from anomalyr1.evaluation.compare import Difference, Run
 from anomalyr1.evaluation.mmad_scores import AVERAGE, Table
 from anomalyr1.evaluation.published import PUBLISHED
 from anomalyr1.evaluation.score_files import DEFINITIONS
-from anomalyr1.images import load_image, write_bytes_atomic
+from anomalyr1.images import write_bytes_atomic
+from anomalyr1.reporting.layers import encode_thumbnail
 from anomalyr1.reporting.page import build_page_environment, write_page
-from anomalyr1.types import InputError
 
 QUESTIONS_SHOWN = 24
 """Questions won, and lost, that a page shows of each run."""
@@ -65,7 +64,7 @@ def write_comparison(
                 for protocol, group in tables.items()
             ],
             published=published,
-            differences=[_show_difference(one, runs, picture_folders) for one in differences],
+            differences=[show_difference(one, runs, picture_folders) for one in differences],
             settings=_gather_settings(settings),
         )
     )
@@ -101,9 +100,11 @@ def _gather_settings(settings: Sequence[Mapping[str, object]]) -> list[tuple[str
     return [(name, [str(given.get(name, "")) for given in settings]) for name in names]
 
 
-def _show_difference(
+def show_difference(
     one: Difference, runs: Sequence[Run], folders: Sequence[Path]
 ) -> dict[str, Any]:
+    """What the page shows of a run against the first one: its figures, and questions with their
+    pictures, letters as the first run has them."""
     pair = [runs[0], next(run for run in runs if run.name == one.name)]
     return {
         "name": one.name, "points": one.points, "ci_low": one.ci_low, "ci_high": one.ci_high,
@@ -120,13 +121,13 @@ def _show_question(key: Key, pair: Sequence[Run], folders: Sequence[Path]) -> di
     for run in pair:
         given = run.answers[key]
         if given.is_read:
-            chosen.setdefault(given.given, []).append(run.name)
+            chosen.setdefault(_find_letter(answer, given), []).append(run.name)
         else:
             unread.append(run.name)
     return {
         "image": answer.image,
         "subtask": answer.subtask,
-        "question": answer.question,
+        "question": answer.asked,
         "options": list(answer.options.items()),
         "right": answer.correct_answer,
         "chosen": chosen,
@@ -135,19 +136,18 @@ def _show_question(key: Key, pair: Sequence[Run], folders: Sequence[Path]) -> di
     }
 
 
+def _find_letter(shown: Answer, given: Answer) -> str:
+    """The letter, in the order of options that is shown, of what was answered in another order."""
+    said = given.options.get(given.given, "")
+    letters = [letter for letter, text in shown.options.items() if is_same_text(text, said)]
+    return given.given if given.given in letters or not letters else letters[0]
+
+
 def _encode_picture(image: str, folders: Sequence[Path]) -> str:
     """A JPEG data URI, empty where no folder holds the picture. Paths from a file of answers must
     not reach out of the folder."""
     for folder in folders:
         path = (folder / image).resolve()
-        if not path.is_relative_to(folder.resolve()) or not path.is_file():
-            continue
-        try:
-            picture = load_image(path)
-        except InputError:
-            return ""
-        picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-        buffer = io.BytesIO()
-        picture.save(buffer, format="JPEG", quality=80)
-        return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+        if path.is_relative_to(folder.resolve()) and path.is_file():
+            return encode_thumbnail(path, THUMBNAIL_SIDE)
     return ""
