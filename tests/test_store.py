@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from PIL import Image
 
-from anomalyr1.server.database import Database
+from anomalyr1.server.database import MIGRATIONS, Database
 from anomalyr1.server.maintenance import back_up_store, prune_store, verify_store
+from anomalyr1.server.products import list_products
 from anomalyr1.server.promotions import current_model, load_promotions, promote, roll_back
 from anomalyr1.server.reviews import add_review, retract_review
 from anomalyr1.server.store import Store
@@ -59,6 +62,27 @@ def accept(store: Store, count: int = 2, key: str | None = None) -> tuple[str, l
 def test_the_migrations_build_the_tables_that_the_code_uses(store: Store) -> None:
     with store.database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_a_store_of_the_first_version_is_brought_up_to_date_with_what_it_holds(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    engine = sa.create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO products (name, knowledge, created_at) VALUES ('nut', '', '2026')"
+        )
+    engine.dispose()
+    opened = Store.open(tmp_path / "data", url)
+    assert [product["name"] for product in list_products(opened)] == ["nut"]
+    with opened.database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    opened.close()
 
 
 def test_an_accepted_picture_waits_until_it_is_done_and_is_done_once(store: Store) -> None:

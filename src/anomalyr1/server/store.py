@@ -209,6 +209,7 @@ class Store:
             "uncertainty": measure_uncertainty(finding),
             "seconds": finding.seconds,
             "model": finding.model[:400],
+            "weights_sha256": finding.weights_sha256,
             "template_id": finding.template_id[:80],
             "reference": reference,
             "finding": build_finding_line(finding),

@@ -200,7 +200,14 @@ class Worker:
             return next(iter(self._inspector.inspect_records([record])))
         except Exception:  # noqa: BLE001 - told in the log and in the finding
             _log.exception("picture %s failed", record.record_id)
-            finding = Finding(record.record_id, "", "unread", error="internal error; see the log")
+            finding = Finding(
+                record.record_id,
+                "",
+                "unread",
+                model=self._inspector.model,
+                weights_sha256=self._inspector.weights_sha256,
+                error="internal error; see the log",
+            )
             return Inspection(finding)
 
     def _build_records(
