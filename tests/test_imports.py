@@ -18,6 +18,7 @@ LEVELS = (
     ("adapters",),
     (
         "checkpoint",
+        "weights",
         "parsing",
         "prompts",
         "hints",

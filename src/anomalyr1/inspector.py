@@ -33,6 +33,7 @@ from anomalyr1.types import (
     Record,
     Response,
 )
+from anomalyr1.weights import hash_weights
 
 WORKING_SIDE = 1280
 """Pictures are shown to models at most this many pixels a side; results are in original pixels."""
@@ -84,9 +85,15 @@ class Inspector:
     """A model, a detector for the hint (or none) and a masker (or none), ready to use."""
 
     def __init__(
-        self, engine: Engine, *, detector: Detector | None = None, masker: Masker | None = None
+        self,
+        engine: Engine,
+        *,
+        detector: Detector | None = None,
+        masker: Masker | None = None,
+        weights_sha256: str = "",
     ) -> None:
         self._engine = engine
+        self._weights_sha256 = weights_sha256
         self._detector = detector
         self._masker = masker
         self._references: dict[tuple[Path, ...], tuple[Image.Image, ...]] = {}
@@ -109,12 +116,18 @@ class Inspector:
         detector = load_detector(hint, model)
         masker = build_masker(masks, sam2_model=sam2_model) if masks != "none" else None
         engine = TransformersEngine.load(model, device=device)
-        return cls(engine, detector=detector, masker=masker)
+        weights = hash_weights(model, with_detector=hint == "auto")
+        return cls(engine, detector=detector, masker=masker, weights_sha256=weights)
 
     @property
     def model(self) -> str:
         """The engine's name, as findings carry it."""
         return self._engine.engine_id
+
+    @property
+    def weights_sha256(self) -> str:
+        """The content hash of the loaded weights, as findings carry it; empty where unknown."""
+        return self._weights_sha256
 
     @property
     def engine(self) -> Engine:
@@ -337,6 +350,7 @@ class Inspector:
             raw_text=completion.text,
             status=response.status,
             model=self._engine.engine_id,
+            weights_sha256=self._weights_sha256,
             template_id=prepared.prompt.template_id,
             category=record.category,
             reference=str(record.reference_paths[0]) if record.reference_paths else None,
@@ -350,6 +364,7 @@ class Inspector:
                 image=str(record.image_path),
                 verdict="unread",
                 model=self._engine.engine_id,
+                weights_sha256=self._weights_sha256,
                 category=record.category,
                 error=str(error),
             )
