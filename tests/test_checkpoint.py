@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from anomalyr1.checkpoint import (
-    NANO_FOLDER,
-    SETTINGS_FILE,
-    load_checkpoint,
-    resolve_source,
-    weights_digest,
-)
+from anomalyr1.checkpoint import NANO_FOLDER, SETTINGS_FILE, load_checkpoint, resolve_source
 from anomalyr1.types import InputError
 
 PICKLES = ["pytorch_model.bin", "model.pt", "model.pth", "last.ckpt", "weights.pkl"]
@@ -40,34 +33,6 @@ def test_nano_is_the_bundled_folder() -> None:
 @pytest.mark.parametrize("source", ["Qwen/Qwen2.5-VL-3B-Instruct", "some-model"])
 def test_a_name_that_is_no_folder_is_left_to_the_hub(source: str) -> None:
     assert resolve_source(source) == source
-
-
-def test_weights_are_known_by_their_content_not_by_their_folder(tmp_path: Path) -> None:
-    for name in ("one", "two"):
-        make_folder(tmp_path / name, "config.json", "model.safetensors")
-        (tmp_path / name / "hint").mkdir()
-        (tmp_path / name / "hint/head.onnx").write_bytes(b"head")
-    one, two = tmp_path / "one", tmp_path / "two"
-    assert weights_digest(one) == weights_digest(str(two))
-    (two / "config.json").write_bytes(b"{ }")
-    assert weights_digest(one) == weights_digest(two)
-    (two / "hint/head.onnx").write_bytes(b"hood")
-    assert weights_digest(one) != weights_digest(two)
-    (one / "hint/head.onnx").rename(one / "head.onnx")
-    (two / "hint/head.onnx").write_bytes(b"head")
-    assert weights_digest(one) != weights_digest(two), "names count, so that files cannot swap"
-    with pytest.raises(InputError, match="holds no weights"):
-        weights_digest(make_folder(tmp_path / "empty", "config.json"))
-
-
-def test_an_adapter_is_known_by_its_base_too(tmp_path: Path) -> None:
-    base = make_folder(tmp_path / "base", "config.json", "model.safetensors")
-    make_folder(tmp_path / "adapter", "adapter_model.safetensors")
-    settings = {"peft_type": "LORA", "base_model_name_or_path": base}
-    (tmp_path / "adapter/adapter_config.json").write_text(json.dumps(settings))
-    before = weights_digest(tmp_path / "adapter")
-    (tmp_path / "base/model.safetensors").write_bytes(b"other")
-    assert weights_digest(tmp_path / "adapter") != before
 
 
 @pytest.mark.parametrize("source", ["./nowhere", "/nowhere/model", "~/model", "runs/try/model"])

@@ -29,7 +29,7 @@ LEVELS = (
         "solutions",
         "reasoning",
     ),
-    ("export", "alignment", "rewards"),
+    ("export", "alignment", "rewards", "preparation"),
     ("evaluation", "reporting"),
     ("inspector", "training"),
     ("detector_alone",),

@@ -116,17 +116,18 @@ def test_models_that_are_not_there_are_named() -> None:
 
 
 def test_settings_name_the_weights_of_folders_and_nothing_of_others(tmp_path: Path) -> None:
-    nano = describe_weights("nano")
-    assert nano == describe_weights("nano") and all(nano.values())
+    nano = describe_weights("nano")["weights_sha256"]
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(b"weights")
-    own = describe_weights(str(tmp_path))
-    assert own["weights"] != nano["weights"] and own["hint_weights"] == nano["hint_weights"]
-    assert describe_weights(str(tmp_path), "none")["hint_weights"] is None
+    own = describe_weights(str(tmp_path))["weights_sha256"]
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    assert len({nano, own, describe_weights(str(tmp_path))["weights_sha256"]}) == 3
     alone = describe_weights("detector:patch-memory")
-    assert alone == {"weights": None, "hint_weights": nano["hint_weights"]}
-    for model in ("random", "openai:http://localhost/v1#some", "Qwen/Qwen2.5-VL-3B-Instruct"):
-        assert describe_weights(model, "none") == {"weights": None, "hint_weights": None}
+    assert alone == {"weights_sha256": nano, "hint_weights_sha256": None}
+    beside = describe_weights("random", f"dinov2:{tmp_path}")
+    assert beside["weights_sha256"] is None and beside["hint_weights_sha256"] is not None
+    for model in ("random", "openai:http://localhost/v1#some"):
+        assert set(describe_weights(model, "none").values()) == {None}
 
 
 def test_the_bundled_detector_stands_behind_its_name(tmp_path: Path) -> None:

@@ -153,8 +153,8 @@ def test_the_last_finding_of_a_record_counts_where_the_record_first_stood(tmp_pa
 
 def test_another_run_s_folder_is_refused(tmp_path: Path) -> None:
     run_all(tmp_path / "out", make_records(tmp_path, 1))
-    changed = SETTINGS | {"weights": "b" * 64}
-    said = r"other settings \(weights was None, is 'bbbb"
+    changed = SETTINGS | {"weights_sha256": "b" * 64}
+    said = r"other settings \(weights_sha256 was None, is 'bbbb"
     with pytest.raises(InputError, match=said), RunFolder(tmp_path / "out", changed):
         pass
 

@@ -6,7 +6,6 @@ only: a checkpoint that would need unpickling is refused.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,6 @@ NANO_FOLDER = Path(__file__).parent / "nano"
 _FRAMES: dict[str, BoxFrame] = {"qwen2_5_vl": "absolute", "qwen3_vl": "relative_1000"}
 """Model types that can be loaded, with how each writes boxes (the families' model cards)."""
 
-_WEIGHTS = (".safetensors", ".onnx")
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 SETTINGS_FILE = "anomalyr1.json"
@@ -135,27 +133,6 @@ def resolve_source(source: str) -> str:
             "save it again with save_pretrained(..., safe_serialization=True)"
         )
     return str(folder)
-
-
-def weights_digest(folder: str | Path) -> str:
-    """SHA-256, as hex, of all weights below a folder, its `hint/` too, with their names; of an
-    adapter together with its base model, where that is a folder. Files are read a piece at a time.
-
-    Two checkpoints of one name have two digests. Raises InputError for a folder without weights.
-    """
-    root = Path(folder)
-    found = sorted(path for path in root.rglob("*") if path.suffix in _WEIGHTS and path.is_file())
-    if not found:
-        raise InputError(f"{folder} holds no weights ({', '.join(_WEIGHTS)})")
-    total = hashlib.sha256()
-    for path in found:
-        with path.open("rb") as stream:
-            part = hashlib.file_digest(stream, "sha256").hexdigest()
-        total.update(f"{path.relative_to(root).as_posix()} {part}\n".encode())
-    if adapters.is_adapter(root):
-        base = _resolve_base(root)
-        total.update((weights_digest(base) if Path(base).is_dir() else base).encode())
-    return total.hexdigest()
 
 
 def find_hint_folder(source: str) -> Path:

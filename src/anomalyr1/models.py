@@ -8,14 +8,15 @@ and `majority`, for sanity.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from anomalyr1.checkpoint import find_hint_folder, resolve_source, weights_digest
+from anomalyr1.checkpoint import resolve_source
 from anomalyr1.engines import Engine
-from anomalyr1.inspector import Answered, Inspection, Inspector, load_detector
+from anomalyr1.inspector import Answered, Inspection, Inspector
 from anomalyr1.masks import build_masker
+from anomalyr1.preparation import load_detector
 from anomalyr1.types import InputError, Record
+from anomalyr1.weights import hash_weights
 
 if TYPE_CHECKING:
     from anomalyr1.engines.openai_engine import OpenAISettings, Usage
@@ -62,21 +63,18 @@ def name_detector(model: str) -> str | None:
 
 def describe_weights(model: str, hint: str = "auto") -> dict[str, object]:
     """Settings that name the weights behind a `--model` and its hint by their content, so that a
-    run is not continued with others of the same name; None for what is in no folder here."""
+    run is not continued with others of the same name; None for what is not on this machine."""
     detector = name_detector(model)
     hint = hint if detector is None else detector
-    is_folder = detector is None and model not in BASELINES and not model.startswith(OPENAI_PREFIX)
-    source = resolve_source(model) if is_folder else None
-    shown: str | Path | None = None
-    if hint == "auto" and model not in BASELINES:
-        shown = find_hint_folder(model if is_folder else "nano")
-    elif hint.startswith(DINOV2_PREFIX):
-        shown = hint.removeprefix(DINOV2_PREFIX)
-    return {"weights": _digest(source), "hint_weights": _digest(shown)}
-
-
-def _digest(folder: str | Path | None) -> str | None:
-    return weights_digest(folder) if folder is not None and Path(folder).is_dir() else None
+    source = model if detector is None else "nano"  # the bundled folder holds the bundled detector
+    weights = dinov2 = None
+    if source not in BASELINES and not source.startswith(OPENAI_PREFIX):
+        weights = hash_weights(source, with_detector=hint == "auto") or None
+    elif hint == "auto" and source not in BASELINES:
+        weights = hash_weights("nano")
+    if hint.startswith(DINOV2_PREFIX):
+        dinov2 = hash_weights(hint.removeprefix(DINOV2_PREFIX), with_detector=False) or None
+    return {"weights_sha256": weights, "hint_weights_sha256": dinov2}
 
 
 def build_engine(
