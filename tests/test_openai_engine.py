@@ -316,7 +316,8 @@ def test_records_and_mmad_take_an_endpoint_through_the_same_door(
     data = write_miniature(tmp_path / "mmad", size=96, num_queries=1)
     flags = ["--retries", "0", "--prices", "1,2", "--limit", "9", "--out", str(tmp_path / "o")]
     done = run(cli.app, ["evaluate", "mmad", "--data", str(data), *shared, *flags])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 1, done.output
+    assert "1 questions have no answer, the first for: HTTP 500" in " ".join(done.output.split())
     assert "tokens: 800 read, 56 written; cost 0.0009" in done.output, done.output
     assert len(endpoint.requests) == 10
     answers = load_answers(tmp_path / "o")

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from anomalyr1 import cli
 from anomalyr1.data.mmad import SUBTASKS, load_mmad, name_subtask
-from anomalyr1.data.records import validate_record
+from anomalyr1.data.records import validate_record, write_records
 from anomalyr1.evaluation.answer_checks import check_answers
 from anomalyr1.evaluation.answers import load_answers
 from anomalyr1.inspector import Answered, Inspector
@@ -75,7 +75,23 @@ def test_the_miniature_runs_end_to_end_with_nano(tmp_path: Path) -> None:
     scores = json.loads((out / "scores_strict.json").read_text())
     assert scores["scores"]["Average"]["Average"]["n"] == len(answers)
     assert scores["settings"]["shots"] == 1
+    page = (out / "report.html").read_text()
+    body = page[page.index("<body>") :]
+    assert body.index("Overlap with training: not known") < body.index("<h1>nano</h1>")
+    assert all(f"<th>{dataset}</th>" in body for dataset in SOURCES) and "Human expert" in body
     assert check_answers(answers, load_mmad(data).records) == []
+
+
+def test_the_overlap_with_training_is_printed_and_kept(miniature: Path, tmp_path: Path) -> None:
+    key = next(iter(json.loads((miniature / "mmad.json").read_text())))
+    dataset, category = key.split("/")[:2]
+    write_records(tmp_path / "train.jsonl", [Record("a", miniature / key, dataset, category)])
+    flags = ["--limit", 3, "--manifest", tmp_path / "train.jsonl", "--out", tmp_path / "out"]
+    said = " ".join(evaluate("mmad", "--data", miniature, "--model", "random", *flags).split())
+    told = "Overlap with training: 1 of 1 test pictures are training pictures"
+    assert told in said and "1 of 1 products were trained on" in said
+    assert json.loads((tmp_path / "out/scores.json").read_text())["settings"]["overlap"] in said
+    assert told in (tmp_path / "out/report.html").read_text()
 
 
 @pytest.mark.parametrize("model", ["random", "majority", "detector:patch-memory"])

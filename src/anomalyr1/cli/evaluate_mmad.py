@@ -72,7 +72,7 @@ def mmad(
     seed: Annotated[int, typer.Option(help="Of the bootstrap and of chance.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
 ) -> None:
-    """Answer MMAD's questions and score them: answers.jsonl, scores.csv, scores.json.
+    """Answer MMAD's questions and score them: answers.jsonl, scores.csv, scores.json, report.html.
 
     One question a prompt, options in the published order, greedy; the product is not named. A run
     that was stopped or killed goes on when the command is given again.
@@ -81,8 +81,8 @@ def mmad(
     """
     from anomalyr1.data.mmad import load_mmad, name_picture
     from anomalyr1.evaluation.overlap import word_overlap
-    from anomalyr1.inspector import WORKING_SIDE
     from anomalyr1.models import build_inspector, describe_weights
+    from anomalyr1.preparation import WORKING_SIDE
     from anomalyr1.prompts import CHOICE_TEMPLATE_ID
     from anomalyr1.questioning import answer_into, choose_questions
 
@@ -140,6 +140,15 @@ def mmad(
         out.print(Text(make_printable(overlap)))
         settings["overlap"] = overlap
     write_both(out_dir, answers, settings, seed, ("mmad", "strict"), prices=asking.prices)
+    failed = [str(one.details["error"]) for one in answers if one.details.get("error")]
+    if failed:
+        err.print(
+            Text(
+                f"{len(failed)} questions have no answer, the first for: "
+                f"{make_printable(failed[0])}; give the command again to ask them again"
+            )
+        )
+        raise typer.Exit(1)
 
 
 def score(
@@ -192,7 +201,9 @@ def write_both(
     """Compute, write and print the tables; one protocol alone is always scores.csv."""
     from anomalyr1.engines.openai_engine import compute_cost
     from anomalyr1.evaluation.answer_checks import find_faults
+    from anomalyr1.evaluation.compare_report import write_score_report
     from anomalyr1.evaluation.mmad_scores import compute_table
+    from anomalyr1.evaluation.overlap import word_overlap
     from anomalyr1.evaluation.score_files import write_scores
 
     faults = [*notes, *find_faults(answers)]
@@ -210,13 +221,23 @@ def write_both(
     for status, count in Counter(one.details.get("status") for one in answers).items():
         if status in ("error", "refused", "truncated", "malformed", "no_answer"):
             err.print(f"{count} answers are {status}", highlight=False)
-    for name in protocols:
-        table = compute_table(answers, "strict" if name == "strict" else "mmad", seed=seed)
+    tables = [
+        compute_table(answers, "strict" if name == "strict" else "mmad", seed=seed)
+        for name in protocols
+    ]
+    for table in tables:
         out.print(build_score_table(table))
         if out_dir is not None:
-            stem = STEMS[name] if len(protocols) > 1 else "scores"
+            stem = STEMS[table.protocol] if len(tables) > 1 else "scores"
             path = write_scores(out_dir, table, settings=settings, faults=faults, stem=stem)
-            err.print(f"{name}: {path}", highlight=False, soft_wrap=True)
+            err.print(f"{table.protocol}: {path}", highlight=False, soft_wrap=True)
+    if out_dir is not None:
+        overlap = str(settings.get("overlap") or word_overlap(None, (), ()))
+        name = str(settings.get("model") or settings.get("answers"))
+        report = write_score_report(
+            out_dir / "report.html", name, tables, overlap=overlap, settings=settings
+        )
+        err.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from anomalyr1.evaluation.answers import Answer, Key, is_same_text
 from anomalyr1.evaluation.compare import Difference, Run
-from anomalyr1.evaluation.mmad_scores import AVERAGE, Table
+from anomalyr1.evaluation.mmad_scores import AVERAGE, MEASURES, Cell, Table
 from anomalyr1.evaluation.published import PUBLISHED
 from anomalyr1.evaluation.score_files import DEFINITIONS
 from anomalyr1.images import write_bytes_atomic
@@ -40,33 +40,20 @@ def write_comparison(
     shown as missing. `overlap` is the page's first line.
     """
     names = [run.name for run in runs]
-    published = [{**asdict(row), "known": dict(row.cells)} for row in PUBLISHED]
-    shown = list(next(iter(tables.values()))[0].columns)
-    averages = [table.rows[AVERAGE] for group in tables.values() for table in group]
-    empty = {column for column in shown if all(row[column].value is None for row in averages)}
-    page = (
-        build_page_environment()
-        .get_template("compare.html.j2")
-        .render(
-            names=names,
-            overlap=overlap,
-            num_questions=len(common),
-            columns=[column for column in shown if column not in empty],
-            tables=[
-                {
-                    "protocol": protocol,
-                    "definition": DEFINITIONS[protocol],
-                    "rows": [
-                        (name, table.rows[AVERAGE])
-                        for name, table in zip(names, group, strict=True)
-                    ],
-                }
-                for protocol, group in tables.items()
-            ],
-            published=published,
-            differences=[show_difference(one, runs, picture_folders) for one in differences],
-            settings=_gather_settings(settings),
-        )
+    averages = {
+        protocol: {name: table.rows[AVERAGE] for name, table in zip(names, group, strict=True)}
+        for protocol, group in tables.items()
+    }
+    page = _render_page(
+        averages,
+        title=f"Comparison: {', '.join(names)}",
+        heading=f"{len(names)} runs on the same questions",
+        said=f"{len(common):,} questions that all of them answered",
+        overlap=overlap,
+        names=names,
+        row_heading="Run",
+        differences=[show_difference(one, runs, picture_folders) for one in differences],
+        settings=_gather_settings(settings),
     )
     document = {
         "overlap": overlap,
@@ -86,13 +73,70 @@ def write_comparison(
             for place, (name, given) in enumerate(zip(names, settings, strict=True))
         ],
         "differences": [asdict(one) for one in differences],
-        "quoted": published,
+        "quoted": _list_published(),
     }
     path = out_dir / "compare.html"
     write_page(path, [page])
     text = json.dumps(document, indent=2, ensure_ascii=True, allow_nan=False)
     write_bytes_atomic(out_dir / "compare.json", (text + "\n").encode())
     return path
+
+
+def write_score_report(
+    path: Path,
+    name: str,
+    tables: Sequence[Table],
+    *,
+    overlap: str,
+    settings: Mapping[str, object],
+) -> Path:
+    """Write the page of one run: a table a protocol, a row a data set, quoted rows beside."""
+    num_questions = tables[0].rows[AVERAGE][AVERAGE].n
+    if tables[0].protocol == "mmad":  # which drops answers
+        cell = tables[0].rows[AVERAGE][AVERAGE]
+        num_questions += cell.num_unread + cell.num_skipped
+    page = _render_page(
+        {table.protocol: table.rows for table in tables},
+        title=f"Scores: {name}",
+        heading=name,
+        said=f"{num_questions:,} questions answered",
+        overlap=overlap,
+        names=[name],
+        row_heading="Data set",
+        differences=[],
+        settings=_gather_settings([settings]),
+    )
+    write_page(path, [page])
+    return path
+
+
+def _render_page(tables: Mapping[str, Mapping[str, Mapping[str, Cell]]], **context: object) -> str:
+    """The page with a table a protocol: its rows' cells by column. Columns that no row has a value
+    in are left out."""
+    rows = [cells for group in tables.values() for cells in group.values()]
+    known = {name for cells in rows for name, cell in cells.items() if cell.value is not None}
+    return (
+        build_page_environment()
+        .get_template("compare.html.j2")
+        .render(
+            columns=[column for column in rows[0] if column in known],
+            measures=[column for column in MEASURES if column != AVERAGE],
+            tables=[
+                {
+                    "protocol": protocol,
+                    "definition": DEFINITIONS[protocol],
+                    "rows": list(group.items()),
+                }
+                for protocol, group in tables.items()
+            ],
+            published=_list_published(),
+            **context,
+        )
+    )
+
+
+def _list_published() -> list[dict[str, Any]]:
+    return [{**asdict(row), "known": dict(row.cells)} for row in PUBLISHED]
 
 
 def _gather_settings(settings: Sequence[Mapping[str, object]]) -> list[tuple[str, list[str]]]:

@@ -175,7 +175,7 @@ def _compare(
     """How a picture looks like a training picture: "grey" where small grey versions agree, "hash"
     where those near by hash are not here to be compared, "" where it looks like none."""
     distances = (codes != _bits([one.phash])).sum(axis=1)
-    near = [trained[index] for index in np.flatnonzero(distances <= MAX_DISTANCE)]
+    near = [trained[index] for index in np.flatnonzero(distances <= MAX_DISTANCE).tolist()]
     is_unsure = False
     for other in near:
         if other.path not in greys:

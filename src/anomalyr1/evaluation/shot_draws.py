@@ -51,10 +51,10 @@ def write_shots(path: Path, measured: Mapping[ShotDraw, Sequence[Metric]]) -> No
         for (shots, seed), metrics in measured.items():
             head = {"shots": shots, "draw": seed}
             writer.writerows(head | asdict(metric) for metric in metrics)
-        for shots, metrics in averages.items():
+        for shots, means in averages.items():
             if sum(number == shots for number, _ in measured) > 1:
-                head = {"shots": shots, "draw": "mean"}
-                writer.writerows(head | asdict(metric) for metric in metrics)
+                row = {"shots": shots, "draw": "mean"}
+                writer.writerows(row | asdict(metric) for metric in means)
 
 
 def _average(same: Sequence[Metric]) -> Metric:
