@@ -5,14 +5,18 @@
 After each kill the same command is given again until it ends; answers.jsonl and the scores must
 have the bytes of a run that was not killed. What stands behind `--` goes to `evaluate mmad`.
 Prints one line a kill and exits with 1 where the bytes differ.
+
+Every run is a process of its own, forked from this one, which has imported the package and torch
+and computed nothing: that saves the seconds in which a process starts.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -23,18 +27,31 @@ COMPARED = ("answers.jsonl", "config.json", "scores.csv", "scores.json", "scores
             "scores_strict.json")  # fmt: skip
 
 
-def run(command: list[str], *, answers: Path | None = None, kill_at: int = 0) -> None:
+def evaluate(arguments: list[str]) -> None:
+    """The command itself, in a process of its own; what it prints is not shown."""
+    from anomalyr1.cli import main as run_cli
+
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 1)
+    os.dup2(silence, 2)
+    sys.argv = ["anomalyr1", "evaluate", "mmad", *arguments]
+    run_cli()
+
+
+def run(arguments: list[str], *, answers: Path | None = None, kill_at: int = 0) -> None:
     """Run to the end, or kill once `answers` holds `kill_at` bytes (0: as soon as it is there)."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    while answers is not None and process.poll() is None:
+    process = multiprocessing.get_context("fork").Process(target=evaluate, args=(arguments,))
+    process.start()
+    while answers is not None and process.is_alive():
         if answers.is_file() and answers.stat().st_size >= kill_at:
             process.kill()
-            process.communicate()
+            process.join()
             return
         time.sleep(0.001)
-    _, said = process.communicate()
-    if process.returncode != 0:
-        raise SystemExit(said.decode(errors="replace"))
+    process.join()
+    if process.exitcode != 0:
+        told = " ".join(["anomalyr1 evaluate mmad", *arguments])
+        raise SystemExit(f"exit code {process.exitcode}: give it alone to see why: {told}")
 
 
 def read_bytes(folder: Path) -> dict[str, bytes]:
@@ -55,11 +72,14 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="Write what was found as JSON.")
     parser.add_argument("options", nargs="*", help="For evaluate mmad, behind --.")
     given = parser.parse_args()
+    import anomalyr1.engines.transformers_engine
+    import anomalyr1.questioning  # noqa: F401 - the imports are what forked processes share
+
     random = Random(given.seed)
     kills = []
     with tempfile.TemporaryDirectory() as scratch:
         whole, killed = Path(scratch) / "whole", Path(scratch) / "killed"
-        base = [sys.executable, "-m", "anomalyr1", "evaluate", "mmad", "--data", str(given.data)]
+        base = ["--data", str(given.data)]
         run([*base, *given.options, "--out", str(whole)])
         expected = read_bytes(whole)
         for number in range(given.times):
@@ -73,7 +93,8 @@ def main() -> int:
             other = [name for name in COMPARED if found[name] != expected[name]]
             kills.append({"killed_at_byte": moment, "answers_then": written, "differ": other})
             told = "the same bytes" if not other else "DIFFER: " + ", ".join(other)
-            print(f"{number + 1:3}  at byte {moment:7}  {written:5} answers  {told}")  # noqa: T201
+            line = f"{number + 1:3}  at byte {moment:7}  {written:5} answers  {told}"
+            print(line, flush=True)  # noqa: T201
     if given.out is not None:
         given.out.write_text(json.dumps({"kills": kills}, indent=2) + "\n")
     return int(any(kill["differ"] for kill in kills))

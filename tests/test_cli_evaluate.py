@@ -13,8 +13,9 @@ from typer.testing import CliRunner
 
 from anomalyr1 import cli
 from anomalyr1.data.records import load_records, write_records
+from anomalyr1.evaluation.shot_draws import average_draws
 from anomalyr1.inspector import Inspector
-from anomalyr1.types import InputError, Label, Record, Region
+from anomalyr1.types import InputError, Label, Metric, Record, Region
 
 
 @pytest.fixture
@@ -108,13 +109,55 @@ def test_shots_have_a_folder_each_and_one_table(tmp_path: Path, asked: list[str]
     evaluate(tmp_path / "shared.jsonl", "--out", out, "--shots", 2, "--shots", 1, "--limit", 3)
     assert asked == ["bad1", "bad2", "good1"] * 2
     rows = list(csv.DictReader((out / "shots.csv").open()))
-    assert {row["shots"] for row in rows} == {"1", "2"}
+    assert {(row["shots"], row["draw"]) for row in rows} == {("1", "0"), ("2", "0")}
     assert read_values(out / "shots_1")["verdict_balanced_accuracy"] == 1.0
     assert (out / "shots_2/report.html").is_file()
     with pytest.raises(InputError, match="exclude each other"):
         evaluate(tmp_path / "shared.jsonl", "--out", out, "--shots", 1, "--max-references", 1)
     with pytest.raises(InputError, match="4 shots want 4"):
         evaluate(tmp_path / "shared.jsonl", "--out", out, "--shots", 4)
+
+
+def test_draws_of_references_have_a_folder_each_and_a_mean_with_its_interval(
+    tmp_path: Path, asked: list[str]
+) -> None:
+    parts = load_records(write_parts(tmp_path))
+    pool = tuple(make_picture(tmp_path / f"normal{number}.png") for number in range(3))
+    shared = [replace(part, reference_paths=pool) for part in parts]
+    write_records(tmp_path / "shared.jsonl", shared)
+    out = tmp_path / "out"
+    flags = ["--shots", 1, "--draws", 3, "--seed", 4]
+    evaluate(tmp_path / "shared.jsonl", "--out", out, *flags)
+    assert len(asked) == 12
+    assert {path.name for path in (out / "shots_1").iterdir()} == {"draw_4", "draw_5", "draw_6"}
+    rows = list(csv.DictReader((out / "shots.csv").open()))
+    assert {row["draw"] for row in rows} == {"4", "5", "6", "mean"}
+    (mean,) = [
+        row
+        for row in rows
+        if (row["draw"], row["name"], row["subset"]) == ("mean", "verdict_balanced_accuracy", "all")
+    ]
+    assert (float(mean["value"]), float(mean["ci_low"]), int(mean["n"])) == (1.0, 1.0, 4)
+    with pytest.raises(InputError, match="give --shots too"):
+        evaluate(tmp_path / "shared.jsonl", "--out", out, "--draws", 2)
+
+
+def test_an_average_over_draws_has_student_s_interval_within_bounds() -> None:
+    def average(*values: float | None) -> Metric:
+        drawn = {
+            (1, seed): [Metric("aupro", "all", value, 9, seed)] for seed, value in enumerate(values)
+        }
+        (mean,) = average_draws(drawn)[1]
+        return mean
+
+    mean = average(0.5, 0.6, 0.7)
+    assert mean.value == pytest.approx(0.6) and (mean.n, mean.n_unreadable) == (9, 2)
+    assert mean.ci_high is not None
+    assert mean.ci_high - 0.6 == pytest.approx(4.302653 * 0.1 / 3**0.5, abs=1e-6)
+    wide = average(0.2, 0.9)
+    assert (wide.ci_low, wide.ci_high) == (0.0, 1.0)
+    unknown = average(0.2, None)
+    assert unknown.value is None and unknown.ci_low is None
 
 
 def test_chance_is_evaluated_like_any_model(tmp_path: Path) -> None:

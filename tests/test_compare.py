@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from builders import make_picture
+from PIL import Image
 from typer.testing import CliRunner
 
 from anomalyr1 import cli
+from anomalyr1.data.near_duplicates import load_fingerprints
 from anomalyr1.data.records import write_records
 from anomalyr1.evaluation.answers import Answer
 from anomalyr1.evaluation.compare import build_run, compute_difference, find_common
+from anomalyr1.evaluation.compare_report import show_difference
 from anomalyr1.evaluation.overlap import compute_overlap
 from anomalyr1.types import InputError, Record
 
@@ -49,10 +54,36 @@ def test_runs_that_cannot_be_compared_are_refused_with_the_question() -> None:
     first = build_run("first", [answer(0, "A")])
     with pytest.raises(InputError, match="no question in common"):
         find_common([first, build_run("other", [answer(1, "A")])])
-    with pytest.raises(InputError, match=r"different right answers \(A, B\)"):
+    with pytest.raises(InputError, match=r"different right answers \(No\., Yes\.\)"):
         find_common([first, build_run("other", [answer(0, "A", "B")])])
     with pytest.raises(InputError, match=r"first: VisA/nut/bad/0.png.* answered twice"):
         build_run("first", [answer(0, "A"), answer(0, "B")])
+
+
+def publish(one: Answer, order: str, given: str) -> Answer:
+    """An answer as published runners write it: a heading, options shuffled and in the text."""
+    options = dict(zip("AB", (one.options[letter] for letter in order), strict=True))
+    lines = "".join(f"{letter}. {text}\n" for letter, text in options.items())
+    right = next(letter for letter, text in options.items() if text == one.right_text)
+    text = f"Question 1: {one.question} \n{lines}"
+    return Answer(one.image, one.question_type, right, given, text, options)
+
+
+def test_published_answers_in_another_order_of_options_are_answers_to_the_same_questions() -> None:
+    ours = [answer(0, "A"), answer(1, "A")]
+    theirs = [publish(ours[0], "BA", "A"), publish(ours[1], "BA", "B")]
+    assert [one.right_text for one in theirs] == ["Yes.", "Yes."]
+    first, other = build_run("ours", ours), build_run("theirs", theirs)
+    common = find_common([first, other])
+    assert len(common) == 2
+    found = compute_difference(first, other, common)
+    assert [key[0] for key in found.lost] == ["VisA/nut/bad/0.png"] and not found.won
+    (shown,) = show_difference(found, [first, other], [])["lost"]
+    assert shown["question"] == "Any defect?"
+    assert shown["chosen"] == {"A": ["ours"], "B": ["theirs"]}, "their A is No., our B"
+    wrong = replace(theirs[0], correct_answer="A")
+    with pytest.raises(InputError, match=r"different right answers \(No\., Yes\.\)"):
+        find_common([first, build_run("wrong", [wrong])])
 
 
 def test_overlap_finds_copies_and_products_of_the_training_set(tmp_path: Path) -> None:
@@ -71,9 +102,47 @@ def test_overlap_finds_copies_and_products_of_the_training_set(tmp_path: Path) -
     assert (found.num_pictures, found.num_same, found.num_products) == (2, 1, 2)
     assert found.products == ("VisA/nut",)
     assert found.num_similar >= 1
+    assert not found.num_by_hash and not found.namesakes
     with pytest.raises(InputError, match="no training manifest"):
         (tmp_path / "manifest.json").write_text("{}")
         compute_overlap(tmp_path / "manifest.json", tested)
+
+
+def test_overlap_compares_pictures_where_it_can_and_says_where_the_hash_alone_decides(
+    tmp_path: Path,
+) -> None:
+    trained = draw_part(tmp_path / "train/a.png")
+    hashed = load_fingerprints([trained])[0]
+    manifest = tmp_path / "manifest.json"
+    entry = {
+        "side": "train", "product": "MVTec-AD/metal_nut/1", "image_path": "train/a.png",
+        "phash": hashed.phash, "sha256": hashed.sha256,
+    }  # fmt: skip
+    manifest.write_text(json.dumps({"pictures": [entry, entry | {"side": "test"}]}))
+    tested = [
+        Record("c", draw_part(tmp_path / "c.png", faint=True), "DS-MVTec", "metal_nut"),
+        Record("d", draw_part(tmp_path / "d.png", turned=True), "GoodsAD", "Metal nut"),
+    ]
+    found = compute_overlap(manifest, tested)
+    assert (found.num_same, found.num_similar, found.num_by_hash) == (0, 1, 0)
+    assert (found.products, found.namesakes) == (("MVTec/metal nut",), ("GoodsAD/metal nut",))
+    trained.unlink()
+    found = compute_overlap(manifest, tested)
+    assert (found.num_similar, found.num_by_hash) == (1, 1)
+    assert found.sentence() == (
+        "Overlap with training: 0 of 2 test pictures are training pictures, 1 look like one "
+        "(1 by perceptual hash alone), and 1 of 2 products were trained on (MVTec/metal nut); "
+        "1 more share a trained product's name in another set (GoodsAD/metal nut)."
+    )
+
+
+def draw_part(path: Path, *, faint: bool = False, turned: bool = False) -> Path:
+    """A bright bar on a dark ground, the same part in each picture but in another light or pose."""
+    levels = np.full((64, 64), 40, np.uint8)
+    levels[10:30, 8:40] = 180 if faint else 200
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(levels.T if turned else levels).save(path)
+    return path
 
 
 def write_answers(path: Path, items: list[Answer]) -> Path:

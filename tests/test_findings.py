@@ -19,7 +19,17 @@ from anomalyr1.types import Defect, Finding, InputError
 
 KEYS = [
     *["image", "verdict", "anomaly_score", "detector_score", "reasoning", "defects", "raw_text"],
-    *["status", "model", "seconds", "error", "record_id", "template_id", "category", "overlay"],
+    *[
+        "status",
+        "model",
+        "weights_sha256",
+        "seconds",
+        "error",
+        "record_id",
+        "template_id",
+        "category",
+        "overlay",
+    ],
     *["anomaly_map", "reference", "image_size_wh"],
 ]
 

@@ -18,6 +18,7 @@ LEVELS = (
     ("adapters",),
     (
         "checkpoint",
+        "weights",
         "parsing",
         "prompts",
         "hints",
@@ -28,7 +29,7 @@ LEVELS = (
         "solutions",
         "reasoning",
     ),
-    ("export", "alignment", "rewards"),
+    ("export", "alignment", "rewards", "preparation"),
     ("evaluation", "reporting"),
     ("inspector", "training"),
     ("detector_alone",),

@@ -10,6 +10,7 @@ from builders import NORMAL, anomalous, make_inspector, make_picture, make_recor
 from PIL import Image
 
 from anomalyr1 import inspector as inspector_module
+from anomalyr1 import preparation
 from anomalyr1.types import Completion, InputError, Record
 
 
@@ -309,7 +310,8 @@ def test_the_seconds_of_a_finding_count_its_reading_and_its_share_of_the_batch(
         time.sleep(0.05)
         return NORMAL
 
-    monkeypatch.setattr(inspector_module, "load_image", load_slowly)
+    for module in (inspector_module, preparation):
+        monkeypatch.setattr(module, "load_image", load_slowly)
     inspector = make_inspector(script)
     records = [make_record(path), make_record(path)]
     seconds = [result.finding.seconds for result in inspector.inspect_records(records)]

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 
 from anomalyr1.data.mmad import SUBTASKS
-from anomalyr1.evaluation.answers import find_faults, load_answers, read_answer
+from anomalyr1.evaluation.answer_checks import find_faults
+from anomalyr1.evaluation.answers import load_answers, read_answer
 from anomalyr1.evaluation.mmad_scores import Protocol, Table, compute_table
+from anomalyr1.evaluation.published import PUBLISHED, REPOSITORY_TABLE
 from anomalyr1.evaluation.score_files import write_scores
 from anomalyr1.types import InputError
 
-PUBLISHED = Path(__file__).parents[2] / "shared" / "data" / "mmad" / "all_result"
+PUBLISHED_TABLES = Path(__file__).parents[2] / "shared" / "data" / "mmad" / "all_result"
 
 
 def make_answer(
@@ -221,9 +223,9 @@ def test_the_table_is_written_as_it_is_published(tmp_path: Path) -> None:
     assert document["protocol"] == "mmad" and document["settings"] == {"model": "x"}
 
 
-@pytest.mark.skipif(not PUBLISHED.is_dir(), reason=f"{PUBLISHED} is not there")
+@pytest.mark.skipif(not PUBLISHED_TABLES.is_dir(), reason=f"{PUBLISHED_TABLES} is not there")
 def test_the_published_tables_have_these_columns_and_their_means_are_ours() -> None:
-    for path in PUBLISHED.glob("*.csv"):
+    for path in PUBLISHED_TABLES.glob("*.csv"):
         header, *rows = csv.reader(path.open())
         assert header[1:12] == [*SUBTASKS, "Average", "Recall", "Precision", "F1"], path.name
         for row in rows:
@@ -232,6 +234,21 @@ def test_the_published_tables_have_these_columns_and_their_means_are_ours() -> N
         for column in range(1, len(header)):
             numbers = [float(row[column]) for row in rows]
             assert math.fsum(numbers[:-1]) / 4 == pytest.approx(numbers[-1], abs=1e-9)
+
+
+@pytest.mark.skipif(not PUBLISHED_TABLES.is_dir(), reason=f"{PUBLISHED_TABLES} is not there")
+def test_quoted_rows_that_are_called_confirmed_are_those_of_the_repository_s_tables() -> None:
+    found = {row.method: row for row in PUBLISHED if row.confirmed == REPOSITORY_TABLE}
+    assert len(found) == 2
+    files = {
+        "Qwen2.5-VL-7B": "answers_1_shot_Qwen2.5-VL-7B-Instruct_accuracy.csv",
+        "Qwen2.5-VL-72B-AWQ": "answers_1_shot_Qwen2.5-VL-72B-Instruct-AWQ_accuracy.csv",
+    }
+    for method, row in found.items():
+        last = list(csv.DictReader((PUBLISHED_TABLES / files[method]).open()))[-1]
+        quoted = dict(row.cells) | {"Average": row.average, "Anomaly Detection": row.detection}
+        for column, value in quoted.items():
+            assert value == round(float(last[column]), 2), (method, column)
 
 
 @pytest.mark.parametrize(

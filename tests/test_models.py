@@ -11,7 +11,7 @@ from builders import QuietDetector, make_picture, make_record
 
 from anomalyr1.detector_alone import DetectorAlone, find_regions
 from anomalyr1.inspector import Inspector
-from anomalyr1.models import build_engine, build_inspector, name_detector
+from anomalyr1.models import build_engine, build_inspector, describe_weights, name_detector
 from anomalyr1.parsing import parse_choice
 from anomalyr1.prompts import build_choice_prompt
 from anomalyr1.types import InputError, Label, Question, Record
@@ -113,6 +113,21 @@ def test_models_that_are_not_there_are_named() -> None:
         build_engine("detector:patch-memory")
     with pytest.raises(InputError, match="needs records with labels"):
         build_engine("majority")
+
+
+def test_settings_name_the_weights_of_folders_and_nothing_of_others(tmp_path: Path) -> None:
+    nano = describe_weights("nano")["weights_sha256"]
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    own = describe_weights(str(tmp_path))["weights_sha256"]
+    (tmp_path / "model.safetensors").write_bytes(b"other weights")
+    assert len({nano, own, describe_weights(str(tmp_path))["weights_sha256"]}) == 3
+    alone = describe_weights("detector:patch-memory")
+    assert alone == {"weights_sha256": nano, "hint_weights_sha256": None}
+    beside = describe_weights("random", f"dinov2:{tmp_path}")
+    assert beside["weights_sha256"] is None and beside["hint_weights_sha256"] is not None
+    for model in ("random", "openai:http://localhost/v1#some"):
+        assert set(describe_weights(model, "none").values()) == {None}
 
 
 def test_the_bundled_detector_stands_behind_its_name(tmp_path: Path) -> None:

@@ -310,12 +310,14 @@ def test_records_and_mmad_take_an_endpoint_through_the_same_door(
     run = CliRunner().invoke
     out = tmp_path / "records"
     done = run(cli.app, ["evaluate", "records", str(tmp_path / "records.jsonl"), *shared,
-                         "--out", str(out)])  # fmt: skip
+                         "--prices", "1,2", "--out", str(out)])  # fmt: skip
     assert done.exit_code == 0, done.output
+    assert "requests: 1, 0 of them again; tokens: 100 read, 7 written; cost 0.0001" in done.output
     data = write_miniature(tmp_path / "mmad", size=96, num_queries=1)
     flags = ["--retries", "0", "--prices", "1,2", "--limit", "9", "--out", str(tmp_path / "o")]
     done = run(cli.app, ["evaluate", "mmad", "--data", str(data), *shared, *flags])
-    assert done.exit_code == 0, done.output
+    assert done.exit_code == 1, done.output
+    assert "1 questions have no answer, the first for: HTTP 500" in " ".join(done.output.split())
     assert "tokens: 800 read, 56 written; cost 0.0009" in done.output, done.output
     assert len(endpoint.requests) == 10
     answers = load_answers(tmp_path / "o")

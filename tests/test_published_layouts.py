@@ -11,7 +11,14 @@ import pytest
 from PIL import Image
 
 from anomalyr1.data.importing import ImportPlan, import_records, seems_inverted
-from anomalyr1.data.layouts import LAYOUTS, PUBLISHED, TOTALS, compare_counts, count_records
+from anomalyr1.data.layouts import (
+    LAYOUTS,
+    PUBLISHED,
+    TOTALS,
+    compare_counts,
+    count_records,
+    describe_counts,
+)
 from anomalyr1.data.records import load_records
 from anomalyr1.images import load_mask
 from anomalyr1.types import InputError, Record, Region
@@ -400,23 +407,39 @@ def test_a_faulty_csv_is_named_with_its_line(tmp_path: Path, text: str, said: st
 
 def test_published_counts_add_up_to_the_published_totals() -> None:
     def total(layout: str, column: int) -> int:
-        return sum(row[column] or 0 for row in PUBLISHED[layout].values())
+        return sum(row[column] for row in PUBLISHED[layout].values())
 
     assert [total("mvtec", column) for column in range(3)] == [3629, 467, 1258]
     assert [total("visa", column) for column in range(3)] == [8659, 962, 1200]
     assert [total("goodsad", column) for column in range(3)] == [3136, 1328, 1660]
     assert [total("mpdd", column) for column in range(3)] == [888, 176, 282]
     assert [total("btad", column) for column in range(3)] == [1799, 451, 290]
-    assert total("loco", 1) + total("loco", 2) == 1568
+    assert total("loco", 0) == 1778 and total("loco", 1) + total("loco", 2) == 1568
+    assert total("kolektorsdd2", 0) == 246 + 2085
 
 
 def test_what_differs_from_the_published_counts_is_said() -> None:
-    counts = {"01": {"train": 400, "val": 0, "normal": 21, "anomalous": 48, "unlabelled": 0}}
+    def count(train: int, normal: int, anomalous: int) -> dict[str, int]:
+        row = {"train": train, "val": 0, "normal": normal, "anomalous": anomalous}
+        return row | {"unlabelled": 0}
+
+    counts = {"01": count(400, 21, 48), "02": count(399, 30, 200)}
     lines = compare_counts("btad", counts)
     assert "400 train, 21 normal and 48 anomalous test; published 400, 21 and 49" in lines[0]
-    assert lines[1:] == ["2 categories are not here: 02, 03"]
+    assert lines[1:] == ["1 categories are not here: 03"]
+    assert compare_counts("btad", {"02": counts["02"]}) == [], "a category alone is no fault"
     assert compare_counts("mvtec", counts) == [], "a set of one's own in MVTec AD's shape"
     assert compare_counts("csv", counts) == []
+
+
+def test_counts_that_agree_and_counts_that_nobody_published_are_told_apart() -> None:
+    goods = {name: dict(zip(("train", "normal", "anomalous"), row, strict=True)) | {"val": 0}
+             for name, row in PUBLISHED["goodsad"].items()}  # fmt: skip
+    assert describe_counts("goodsad", goods) == ["counts agree with the published ones"]
+    assert describe_counts("csv", goods) == ["no published counts are known to compare with"]
+    (said, unsure) = describe_counts("dagm", {"Class1": goods["food_box"]})
+    assert said == "counts differ from the published ones: 829 pictures; published 16100"
+    assert unsure.startswith("of the published counts, not confirmed: the total")
 
 
 def test_inverted_masks_are_told_and_turned_round_when_asked(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ from typer.testing import CliRunner
 
 from anomalyr1 import cli
 from anomalyr1.data.mmad import SUBTASKS, load_mmad, name_subtask
-from anomalyr1.data.records import validate_record
-from anomalyr1.evaluation.answers import check_answers, load_answers
+from anomalyr1.data.records import validate_record, write_records
+from anomalyr1.evaluation.answer_checks import check_answers
+from anomalyr1.evaluation.answers import load_answers
 from anomalyr1.inspector import Answered, Inspector
 from anomalyr1.questioning import answer_into, choose_questions
 from anomalyr1.types import Completion, InputError, Prompt, Record
@@ -60,20 +62,36 @@ def test_the_miniature_has_all_subtasks_of_all_sources_and_valid_records(miniatu
         validate_record(record)
 
 
-def test_the_miniature_runs_end_to_end_with_nano(miniature: Path, tmp_path: Path) -> None:
-    said = evaluate(
-        "mmad", "--data", miniature, "--model", "nano", "--limit", 14, "--out", tmp_path
-    )
-    said = " ".join(said.split())
+def test_the_miniature_runs_end_to_end_with_nano(tmp_path: Path) -> None:
+    data, out = write_miniature(tmp_path / "data", num_queries=2), tmp_path / "out"
+    said = " ".join(evaluate("mmad", "--data", data, "--model", "nano", "--out", out).split())
     assert "model nano" in said and "shots 1" in said and "template random" in said
-    answers = load_answers(tmp_path)
-    assert len(answers) == 14
+    answers = load_answers(out)
+    assert {one.dataset for one in answers} == set(SOURCES)
+    assert {one.subtask for one in answers} == set(SUBTASKS)
     assert all(one.details["template_id"].startswith("choice-") for one in answers)
-    assert all(one.details["num_tokens"] > 0 for one in answers)
-    scores = json.loads((tmp_path / "scores_strict.json").read_text())
-    assert scores["scores"]["Average"]["Average"]["n"] == 14
+    for name in ("num_tokens", "num_prompt_tokens"):
+        assert all(one.details[name] > 0 for one in answers)
+    scores = json.loads((out / "scores_strict.json").read_text())
+    assert scores["scores"]["Average"]["Average"]["n"] == len(answers)
     assert scores["settings"]["shots"] == 1
-    assert check_answers(answers, load_mmad(miniature).records) != []
+    page = (out / "report.html").read_text()
+    body = page[page.index("<body>") :]
+    assert body.index("Overlap with training: not known") < body.index("<h1>nano</h1>")
+    assert all(f"<th>{dataset}</th>" in body for dataset in SOURCES) and "Human expert" in body
+    assert check_answers(answers, load_mmad(data).records) == []
+
+
+def test_the_overlap_with_training_is_printed_and_kept(miniature: Path, tmp_path: Path) -> None:
+    key = next(iter(json.loads((miniature / "mmad.json").read_text())))
+    dataset, category = key.split("/")[:2]
+    write_records(tmp_path / "train.jsonl", [Record("a", miniature / key, dataset, category)])
+    flags = ["--limit", 3, "--manifest", tmp_path / "train.jsonl", "--out", tmp_path / "out"]
+    said = " ".join(evaluate("mmad", "--data", miniature, "--model", "random", *flags).split())
+    told = "Overlap with training: 1 of 1 test pictures are training pictures"
+    assert told in said and "1 of 1 products were trained on" in said
+    assert json.loads((tmp_path / "out/scores.json").read_text())["settings"]["overlap"] in said
+    assert told in (tmp_path / "out/report.html").read_text()
 
 
 @pytest.mark.parametrize("model", ["random", "majority", "detector:patch-memory"])
@@ -213,6 +231,10 @@ def test_answers_to_other_questions_and_other_settings_are_refused(
         check_answers(answers, records[1:])
     with pytest.raises(InputError, match="answered twice"):
         check_answers([*answers, answers[0]], records)
+    heading = replace(answers[0], question=f"Question 1: {answers[0].question} \n")
+    assert check_answers([heading, *answers[1:]], records) == []
+    with pytest.raises(InputError, match="right is"):
+        check_answers([replace(answers[0], correct_answer="?")], records)
 
 
 KILLED = """

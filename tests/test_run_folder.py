@@ -153,7 +153,9 @@ def test_the_last_finding_of_a_record_counts_where_the_record_first_stood(tmp_pa
 
 def test_another_run_s_folder_is_refused(tmp_path: Path) -> None:
     run_all(tmp_path / "out", make_records(tmp_path, 1))
-    with pytest.raises(InputError, match="other settings"), RunFolder(tmp_path / "out", {"a": 1}):
+    changed = SETTINGS | {"weights_sha256": "b" * 64}
+    said = r"other settings \(weights_sha256 was None, is 'bbbb"
+    with pytest.raises(InputError, match=said), RunFolder(tmp_path / "out", changed):
         pass
 
 
@@ -175,7 +177,8 @@ def test_a_full_disk_is_said_and_what_is_written_stays(
 def test_findings_of_unknown_settings_are_refused(tmp_path: Path) -> None:
     run_all(tmp_path / "out", make_records(tmp_path, 1))
     (tmp_path / "out" / "config.json").unlink()
-    with pytest.raises(InputError, match="other settings"), RunFolder(tmp_path / "out", SETTINGS):
+    said = r"other settings \(config.json is not there"
+    with pytest.raises(InputError, match=said), RunFolder(tmp_path / "out", SETTINGS):
         pass
 
 

@@ -9,12 +9,17 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from PIL import Image
 
-from anomalyr1.server.database import Database
+from anomalyr1.server.database import MIGRATIONS, Database
 from anomalyr1.server.maintenance import back_up_store, prune_store, verify_store
+from anomalyr1.server.products import list_products
+from anomalyr1.server.promotions import current_model, load_promotions, promote, roll_back
+from anomalyr1.server.reviews import add_review, retract_review
 from anomalyr1.server.store import Store
 from anomalyr1.server.tables import metadata
 from anomalyr1.types import Finding, InputError
@@ -57,6 +62,27 @@ def accept(store: Store, count: int = 2, key: str | None = None) -> tuple[str, l
 def test_the_migrations_build_the_tables_that_the_code_uses(store: Store) -> None:
     with store.database.read() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_a_store_of_the_first_version_is_brought_up_to_date_with_what_it_holds(
+    tmp_path: Path,
+) -> None:
+    url = f"sqlite:///{tmp_path / 'old.db'}"
+    engine = sa.create_engine(url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.exec_driver_sql(
+            "INSERT INTO products (name, knowledge, created_at) VALUES ('nut', '', '2026')"
+        )
+    engine.dispose()
+    opened = Store.open(tmp_path / "data", url)
+    assert [product["name"] for product in list_products(opened)] == ["nut"]
+    with opened.database.read() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+    opened.close()
 
 
 def test_an_accepted_picture_waits_until_it_is_done_and_is_done_once(store: Store) -> None:
@@ -117,20 +143,26 @@ def test_a_backup_is_a_store_that_verifies(store: Store, tmp_path: Path) -> None
 
 def test_a_retracted_review_stays_with_who_and_when(store: Store) -> None:
     _, (first, _) = accept(store)
-    review = store.add_review(first, "Ann", "anomalous", [], "")
-    store.retract_review(review, "Ben")
+    review = add_review(store, first, "Ann", "anomalous", [], "")
+    retract_review(store, review, "Ben")
     with pytest.raises(LookupError):
-        store.retract_review(review, "Ben")
+        retract_review(store, review, "Ben")
 
 
-def test_rolling_back_returns_to_the_model_before(store: Store) -> None:
+def test_rolling_back_returns_to_the_model_before_and_again_to_the_one_before_it(
+    store: Store,
+) -> None:
     with pytest.raises(InputError, match="nothing was promoted"):
-        store.roll_back("Ann")
-    store.promote("runs/a", "Ann")
-    store.promote("runs/b", "Ann")
-    assert store.roll_back("Ben") == "runs/a"
-    assert store.current_model() == "runs/a"
-    assert [row.person for row in store.load_promotions()] == ["Ann", "Ann", "Ben"]
+        roll_back(store, "Ann")
+    promote(store, "runs/a", "Ann")
+    promote(store, "runs/b", "Ann")
+    assert roll_back(store, "Ben") == "runs/a"
+    assert current_model(store) == "runs/a"
+    assert [row.person for row in load_promotions(store)] == ["Ann", "Ann", "Ben"]
+    promote(store, "runs/c", "Ann")
+    assert [roll_back(store, "Ben") for _ in range(2)] == ["runs/a", "nano"]
+    with pytest.raises(InputError, match="no earlier model"):
+        roll_back(store, "Ben")
 
 
 def test_a_second_server_on_one_store_is_refused(store: Store, tmp_path: Path) -> None:

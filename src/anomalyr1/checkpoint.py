@@ -56,7 +56,7 @@ def load_checkpoint(source: str, *, device: str = "auto", dtype: str = "auto") -
     """
     folder = resolve_source(source)  # before the imports below, which take seconds
     adapted = adapters.is_adapter(Path(folder))
-    base = _resolve_base(Path(folder)) if adapted else folder
+    base = resolve_base(Path(folder)) if adapted else folder
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
 
@@ -137,7 +137,7 @@ def find_hint_folder(source: str) -> Path:
     return own if (own / "head.onnx").is_file() else NANO_FOLDER / "hint"
 
 
-def _resolve_base(folder: Path) -> str:
+def resolve_base(folder: Path) -> str:
     """The folder or hub id of an adapter's base model. A path may be relative to the adapter."""
     name = adapters.read_base(folder)
     if name != "nano" and not Path(name).exists() and (folder / name).is_dir():

@@ -13,7 +13,8 @@ from anomalyr1.data.mmad import SUBTASKS, name_subtask
 from anomalyr1.detectors import Detector
 from anomalyr1.geometry import boxes_from_mask
 from anomalyr1.images import limit_size, load_image
-from anomalyr1.inspector import WORKING_SIDE, Answered, Inspection, measure_confidence
+from anomalyr1.inspector import Answered, Inspection, measure_confidence
+from anomalyr1.preparation import WORKING_SIDE
 from anomalyr1.types import Completion, Defect, Finding, InputError, Record, Response
 
 DECISION_LINE = 0.5

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalyr1.checkpoint import find_hint_folder, resolve_source
+from anomalyr1.checkpoint import resolve_source
 from anomalyr1.detectors import Detector
 from anomalyr1.engines import Engine
 from anomalyr1.geometry import to_original
-from anomalyr1.hints import describe_hint, draw_hint
-from anomalyr1.images import limit_size, load_image
+from anomalyr1.images import load_image
 from anomalyr1.masks import Masker, build_masker
 from anomalyr1.parsing import parse_choice, parse_inspection
-from anomalyr1.prompts import build_choice_prompt, build_inspection_prompt
+from anomalyr1.preparation import Prepared, Preparer, load_detector
+from anomalyr1.prompts import build_choice_prompt
 from anomalyr1.types import (
     Anomaly,
     Box,
@@ -29,16 +29,10 @@ from anomalyr1.types import (
     Defect,
     Finding,
     InputError,
-    Prompt,
     Record,
     Response,
 )
-
-WORKING_SIDE = 1280
-"""Pictures are shown to models at most this many pixels a side; results are in original pixels."""
-
-PromptBuilder = Callable[..., Prompt]
-"""`build_inspection_prompt` or `build_choice_prompt`."""
+from anomalyr1.weights import hash_weights
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[Any]
 
@@ -70,27 +64,21 @@ class Answered:
     error: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    record: Record
-    picture: Image.Image
-    anomaly: Anomaly | None
-    prompt: Prompt
-    shown: tuple[Image.Image, ...]
-    seconds: float
-
-
 class Inspector:
     """A model, a detector for the hint (or none) and a masker (or none), ready to use."""
 
     def __init__(
-        self, engine: Engine, *, detector: Detector | None = None, masker: Masker | None = None
+        self,
+        engine: Engine,
+        *,
+        detector: Detector | None = None,
+        masker: Masker | None = None,
+        weights_sha256: str = "",
     ) -> None:
         self._engine = engine
-        self._detector = detector
+        self._weights_sha256 = weights_sha256
+        self._preparer = Preparer(engine, detector)
         self._masker = masker
-        self._references: dict[tuple[Path, ...], tuple[Image.Image, ...]] = {}
-        self._last_detected: tuple[object, Anomaly] | None = None
 
     @classmethod
     def load(
@@ -109,12 +97,18 @@ class Inspector:
         detector = load_detector(hint, model)
         masker = build_masker(masks, sam2_model=sam2_model) if masks != "none" else None
         engine = TransformersEngine.load(model, device=device)
-        return cls(engine, detector=detector, masker=masker)
+        weights = hash_weights(model, with_detector=hint == "auto")
+        return cls(engine, detector=detector, masker=masker, weights_sha256=weights)
 
     @property
     def model(self) -> str:
         """The engine's name, as findings carry it."""
         return self._engine.engine_id
+
+    @property
+    def weights_sha256(self) -> str:
+        """The content hash of the loaded weights, as findings carry it; empty where unknown."""
+        return self._weights_sha256
 
     @property
     def engine(self) -> Engine:
@@ -123,10 +117,7 @@ class Inspector:
 
     def detect(self, picture: Image.Image, references: Sequence[Image.Image]) -> Anomaly | None:
         """What the detector alone says of an RGB picture; None without a detector."""
-        if self._detector is None:
-            return None
-        small = [limit_size(reference, WORKING_SIDE) for reference in references]
-        return self._detector.detect(limit_size(picture, WORKING_SIDE), small)
+        return self._preparer.detect(picture, references)
 
     def inspect(
         self,
@@ -146,7 +137,7 @@ class Inspector:
         name = str(image) if isinstance(image, str | Path) else "array"
         record = Record(name, Path(name), category=category, knowledge=knowledge)
         shown = [load_image(source) for source in references]
-        prepared = self._prepare(record, picture, shown, start)
+        prepared = self._preparer.prepare(record, picture, shown, start)
         return self._finish([prepared], seed)[0]
 
     def inspect_records(
@@ -157,10 +148,10 @@ class Inspector:
         waiting = iter(records)
         while batch := list(islice(waiting, batch_size)):
             results: dict[int, Inspection] = {}
-            prepared: dict[int, _Prepared] = {}
+            prepared: dict[int, Prepared] = {}
             for place, record in enumerate(batch):
                 try:
-                    prepared[place] = self._prepare_record(record)
+                    prepared[place] = self._preparer.prepare_record(record)
                 except InputError as error:
                     results[place] = self._failed(record, error)
             finished = self._finish_or_fail(list(prepared.values()), seed)
@@ -178,10 +169,10 @@ class Inspector:
         """
         start = time.perf_counter()
         results: dict[int, Answered] = {}
-        prepared: dict[int, _Prepared] = {}
+        prepared: dict[int, Prepared] = {}
         for place, record in enumerate(records):
             try:
-                prepared[place] = self._prepare_record(record, build_choice_prompt)
+                prepared[place] = self._preparer.prepare_record(record, build_choice_prompt)
             except InputError as error:
                 results[place] = _fail_question(record, str(error))
         completions = self._generate_or_fail(list(prepared.values()), seed)
@@ -191,7 +182,7 @@ class Inspector:
         return [replace(results[place], seconds=share) for place in range(len(records))]
 
     def _generate_or_fail(
-        self, prepared: list[_Prepared], seed: int
+        self, prepared: list[Prepared], seed: int
     ) -> list[Completion | InputError]:
         if not prepared:
             return []
@@ -206,58 +197,7 @@ class Inspector:
                 return [error]
             return [said for one in prepared for said in self._generate_or_fail([one], seed)]
 
-    def _prepare_record(
-        self, record: Record, build: PromptBuilder = build_inspection_prompt
-    ) -> _Prepared:
-        start = time.perf_counter()
-        picture = load_image(record.image_path)
-        references = self._load_references(record.reference_paths)
-        return self._prepare(record, picture, references, start, build)
-
-    def _load_references(self, paths: tuple[Path, ...]) -> tuple[Image.Image, ...]:
-        """References of the last few products stay in memory."""
-        if paths not in self._references:
-            if len(self._references) >= 4:
-                self._references.pop(next(iter(self._references)))
-            self._references[paths] = tuple(
-                limit_size(load_image(path), WORKING_SIDE) for path in paths
-            )
-        return self._references[paths]
-
-    def _prepare(
-        self,
-        record: Record,
-        picture: Image.Image,
-        references: Sequence[Image.Image],
-        start: float,
-        build: PromptBuilder = build_inspection_prompt,
-    ) -> _Prepared:
-        small = limit_size(picture, WORKING_SIDE)
-        references = [limit_size(reference, WORKING_SIDE) for reference in references]
-        anomaly = self._detect(record, small, references)
-        shown = [*references[: self._engine.settings.max_references], small]
-        hint = None
-        if anomaly is not None:
-            shown_wh = self._engine.shown_size(small.size)
-            hint = describe_hint(anomaly, small.size, shown_wh, self._engine.frame)
-        prompt = build(record, num_references=len(shown) - 1, hint=hint)
-        if anomaly is not None:
-            shown.append(draw_hint(anomaly.anomaly_map, small.size))
-        seconds = time.perf_counter() - start
-        return _Prepared(record, picture, anomaly, prompt, tuple(shown), seconds)
-
-    def _detect(
-        self, record: Record, small: Image.Image, references: Sequence[Image.Image]
-    ) -> Anomaly | None:
-        """A record's several questions show one picture: its map is kept until the next one's."""
-        if self._detector is None:
-            return None
-        key = (record.image_path, record.reference_paths) if record.question else None
-        if key is None or self._last_detected is None or self._last_detected[0] != key:
-            self._last_detected = (key, self._detector.detect(small, references))
-        return self._last_detected[1]
-
-    def _finish_or_fail(self, prepared: list[_Prepared], seed: int) -> list[Inspection]:
+    def _finish_or_fail(self, prepared: list[Prepared], seed: int) -> list[Inspection]:
         """A batch whose pictures the model cannot take is tried one by one, to name the culprit."""
         try:
             return self._finish(prepared, seed)
@@ -266,7 +206,7 @@ class Inspector:
                 return [self._failed(prepared[0].record, error)]
             return [self._finish_or_fail([one], seed)[0] for one in prepared]
 
-    def _finish(self, prepared: list[_Prepared], seed: int) -> list[Inspection]:
+    def _finish(self, prepared: list[Prepared], seed: int) -> list[Inspection]:
         if not prepared:
             return []
         start = time.perf_counter()
@@ -279,7 +219,7 @@ class Inspector:
             for one, completion in zip(prepared, completions, strict=True)
         ]
 
-    def _conclude(self, prepared: _Prepared, completion: Completion, share: float) -> Inspection:
+    def _conclude(self, prepared: Prepared, completion: Completion, share: float) -> Inspection:
         start = time.perf_counter()
         if completion.finish_reason == "error":
             return self._failed(prepared.record, InputError(completion.problem))
@@ -306,7 +246,7 @@ class Inspector:
 
     def _build_finding(
         self,
-        prepared: _Prepared,
+        prepared: Prepared,
         completion: Completion,
         response: Response,
         anomaly_map: NDArray[np.float32] | None,
@@ -334,6 +274,7 @@ class Inspector:
             raw_text=completion.text,
             status=response.status,
             model=self._engine.engine_id,
+            weights_sha256=self._weights_sha256,
             template_id=prepared.prompt.template_id,
             category=record.category,
             reference=str(record.reference_paths[0]) if record.reference_paths else None,
@@ -347,13 +288,14 @@ class Inspector:
                 image=str(record.image_path),
                 verdict="unread",
                 model=self._engine.engine_id,
+                weights_sha256=self._weights_sha256,
                 category=record.category,
                 error=str(error),
             )
         )
 
 
-def _read_answer(prepared: _Prepared, said: Completion | InputError, untagged: bool) -> Answered:
+def _read_answer(prepared: Prepared, said: Completion | InputError, untagged: bool) -> Answered:
     record, template_id = prepared.record, prepared.prompt.template_id
     if isinstance(said, InputError):
         return replace(_fail_question(record, str(said)), template_id=template_id)
@@ -370,23 +312,6 @@ def _read_answer(prepared: _Prepared, said: Completion | InputError, untagged: b
 
 def _fail_question(record: Record, error: str) -> Answered:
     return Answered(record, Response("no_answer", problem="not answered"), error=error)
-
-
-def load_detector(hint: str, model: str = "nano") -> Detector | None:
-    """The detector of a hint: "auto" the one that the model brings along or the bundled one,
-    "none" None, "dinov2:SOURCE" DINOv2 from a folder or hub id. Raises InputError for anything
-    else."""
-    if hint == "none":
-        return None
-    if hint == "auto":
-        from anomalyr1.detectors.patch_memory import PatchMemoryDetector
-
-        return PatchMemoryDetector.load(find_hint_folder(model))
-    if hint.startswith("dinov2:"):
-        from anomalyr1.detectors.dinov2 import Dinov2Detector
-
-        return Dinov2Detector.load(hint.removeprefix("dinov2:"))
-    raise InputError(f"--hint is {hint!r}; choose auto, none or dinov2:FOLDER_OR_HUB_ID")
 
 
 def measure_confidence(

@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Protocol
 
 from anomalyr1.checkpoint import resolve_source
 from anomalyr1.engines import Engine
-from anomalyr1.inspector import Answered, Inspection, Inspector, load_detector
+from anomalyr1.inspector import Answered, Inspection, Inspector
 from anomalyr1.masks import build_masker
+from anomalyr1.preparation import load_detector
 from anomalyr1.types import InputError, Record
+from anomalyr1.weights import hash_weights
 
 if TYPE_CHECKING:
-    from anomalyr1.engines.openai_engine import OpenAISettings
+    from anomalyr1.engines.openai_engine import OpenAISettings, Usage
 
 DETECTOR_PREFIX = "detector:"
+DINOV2_PREFIX = "dinov2:"
 OPENAI_PREFIX = "openai:"
 BASELINES = ("random", "majority")
 
@@ -50,12 +53,28 @@ def name_detector(model: str) -> str | None:
     name = model.removeprefix(DETECTOR_PREFIX)
     if name == "patch-memory":
         return "auto"
-    if name.startswith("dinov2:"):
+    if name.startswith(DINOV2_PREFIX):
         return name
     raise InputError(
         f"--model is {model!r}; detectors are detector:patch-memory and "
         "detector:dinov2:FOLDER_OR_HUB_ID"
     )
+
+
+def describe_weights(model: str, hint: str = "auto") -> dict[str, object]:
+    """Settings that name the weights behind a `--model` and its hint by their content, so that a
+    run is not continued with others of the same name; None for what is not on this machine."""
+    detector = name_detector(model)
+    hint = hint if detector is None else detector
+    source = model if detector is None else "nano"  # the bundled folder holds the bundled detector
+    weights = dinov2 = None
+    if source not in BASELINES and not source.startswith(OPENAI_PREFIX):
+        weights = hash_weights(source, with_detector=hint == "auto") or None
+    elif hint == "auto" and source not in BASELINES:
+        weights = hash_weights("nano")
+    if hint.startswith(DINOV2_PREFIX):
+        dinov2 = hash_weights(hint.removeprefix(DINOV2_PREFIX), with_detector=False) or None
+    return {"weights_sha256": weights, "hint_weights_sha256": dinov2}
 
 
 def build_engine(
@@ -112,3 +131,10 @@ def build_inspector(
         masker = build_masker(masks, sam2_model=sam2_model) if masks != "none" else None
         return Inspector(engine, detector=load_detector(hint), masker=masker)
     return Inspector.load(model, hint=hint, masks=masks, sam2_model=sam2_model, device=device)
+
+
+def find_usage(inspector: RecordInspector) -> Usage | None:
+    """What an inspector asked of an endpoint so far; None for a model that is loaded here."""
+    engine = inspector.engine if isinstance(inspector, Inspector) else None
+    usage: Usage | None = getattr(engine, "usage", None)
+    return usage

@@ -50,7 +50,7 @@ def claim_folder(folder: Path, settings: Mapping[str, object], data_file: str) -
         is_other = path.read_bytes() != config if known else (folder / data_file).is_file()
         if is_other:
             raise InputError(
-                f"{folder} holds a run with other settings ({path.name} differs): "
+                f"{folder} holds a run with other settings ({_name_changes(path, config)}): "
                 "choose another --out, or remove the folder"
             )
         write_bytes_atomic(path, config)
@@ -60,6 +60,18 @@ def claim_folder(folder: Path, settings: Mapping[str, object], data_file: str) -
             f"cannot write to the output folder {folder}: {error}; "
             "choose a folder you may write to, on a disk with space"
         ) from error
+
+
+def _name_changes(path: Path, config: bytes) -> str:
+    """Which settings of a run's config.json are not those of `config`, with both values."""
+    new = json.loads(config)
+    try:
+        old = json.loads(path.read_bytes())
+        changed = [name for name in (old | new) if old.get(name) != new.get(name)]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return f"{path.name} is not there, or cannot be read"
+    shown = [f"{name} was {old.get(name)!r:.60}, is {new.get(name)!r:.60}" for name in changed]
+    return "; ".join(shown[:4] + ["..."] * (len(shown) > 4)) or f"{path.name} differs"
 
 
 class RunFolder:

@@ -149,7 +149,9 @@ class Finding:
     """The result for one picture, as written to findings.jsonl.
 
     `verdict` is "normal", "anomalous" or "unread". `anomaly_score` (the model's) and
-    `detector_score` are in [0, 1] or None. Paths are relative to the run folder.
+    `detector_score` are in [0, 1] or None. `weights_sha256` says which weights `model` stood for
+    (see `weights.hash_weights`), empty where that is not known. Paths are relative to the run
+    folder.
     """
 
     record_id: str
@@ -170,6 +172,7 @@ class Finding:
     anomaly_map: str | None = None
     reference: str | None = None
     image_size_wh: tuple[int, int] | None = None
+    weights_sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)

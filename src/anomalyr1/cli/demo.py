@@ -31,6 +31,7 @@ def demo(
     Example: anomalyr1 demo --out demo
     """
     from anomalyr1.inspector import Inspector
+    from anomalyr1.models import describe_weights
     from anomalyr1.reporting.inspection import write_report
 
     records = make_demo_records(out_dir / "pictures", num_products, seed)
@@ -41,7 +42,7 @@ def demo(
         "model": "nano",
         "products": num_products,
         "seed": seed,
-    }
+    } | describe_weights("nano")
     results = run_inspection(inspector, records, out_dir, settings, 8, seed)
     findings = list(follow(results, "inspecting", len(records)))
     out.print(build_table(findings, [describe_truth(record) for record in records]))

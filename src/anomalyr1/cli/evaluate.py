@@ -10,12 +10,22 @@ import typer
 from rich.table import Table
 
 from anomalyr1.cli.console import err, follow, out, wait_for_model
+from anomalyr1.cli.endpoint import (
+    Concurrency,
+    Prices,
+    Retries,
+    Timeout,
+    choose_batch_size,
+    print_usage,
+    read_asking,
+)
 from anomalyr1.cli.evaluate_compare import compare
 from anomalyr1.cli.evaluate_mmad import mmad, score
 from anomalyr1.cli.inspect import check_choice, run_inspection
 from anomalyr1.types import InputError, Metric, Record
 
 if TYPE_CHECKING:
+    from anomalyr1.evaluation.shot_draws import ShotDraw
     from anomalyr1.models import RecordInspector
 
 app = typer.Typer(help="Measure a model on records.", no_args_is_help=True)
@@ -51,13 +61,21 @@ def records(
         ),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    draws: Annotated[
+        int, typer.Option(min=1, help="With --shots: so many draws of references, seeds in a row.")
+    ] = 1,
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = 120,
+    retries: Retries = 5,
+    prices: Prices = None,
     seed: Annotated[int, typer.Option(help="Of the shots and the bootstrap, too.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
 ) -> None:
     """Inspect every record and compare with its truth: metrics.json, metrics.csv, report.html.
 
-    With --shots, a folder for each number of shots, and shots.csv with their figures.
+    With --shots, a folder for each number of shots, and shots.csv with their figures; with --draws,
+    a folder for each draw of references too, and their mean with its interval.
 
     Examples:
 
@@ -70,9 +88,9 @@ def records(
     from anomalyr1.data.records import load_records
     from anomalyr1.data.shots import draw_shots
     from anomalyr1.evaluation.cases import pair_findings
-    from anomalyr1.evaluation.records import write_shots
+    from anomalyr1.evaluation.shot_draws import average_draws, write_shots
     from anomalyr1.masks import MASKER_NAMES
-    from anomalyr1.models import build_inspector
+    from anomalyr1.models import build_inspector, describe_weights
 
     check_choice("--masks", masks, MASKER_NAMES)
     if shots and max_references is not None:
@@ -83,7 +101,14 @@ def records(
             replace(record, reference_paths=record.reference_paths[:max_references])
             for record in loaded
         ]
-    runs = {number: draw_shots(loaded, number, seed)[:limit] for number in sorted(set(shots or ()))}
+    if draws > 1 and not shots:
+        raise InputError("--draws are of the references that --shots draws: give --shots too")
+    asking = read_asking(concurrency, timeout, retries, prices)
+    runs = {
+        (number, drawn): draw_shots(loaded, number, drawn)[:limit]
+        for number in sorted(set(shots or ()))
+        for drawn in range(seed, seed + draws)
+    }
     loaded = loaded[:limit]
     for chosen in runs.values() if runs else [loaded]:
         pair_findings(chosen, [])  # records without a truth are refused before hours are spent
@@ -97,29 +122,33 @@ def records(
         "max_references": max_references,
         "limit": limit,
         "seed": seed,
-    }
+    } | describe_weights(model, hint)
     with wait_for_model(model):
         inspector = build_inspector(
-            model, hint=hint, masks=masks, sam2_model=sam2_model, device=device, records=loaded
+            model,
+            hint=hint,
+            masks=masks,
+            sam2_model=sam2_model,
+            device=device,
+            records=loaded,
+            asking=asking,
         )
+    at_once = choose_batch_size(model, batch_size, asking)
     if not runs:
-        out.print(
-            build_metric_table(_evaluate(inspector, loaded, out_dir, settings, batch_size, seed))
-        )
-        return
-    measured = {}
-    for number, chosen in runs.items():
-        err.print(f"{number}-shot")
-        measured[number] = _evaluate(
-            inspector,
-            chosen,
-            out_dir / f"shots_{number}",
-            settings | {"shots": number},
-            batch_size,
-            seed,
-        )
-    write_shots(out_dir / "shots.csv", measured)
-    out.print(build_shots_table(measured))
+        metrics = _evaluate(inspector, loaded, out_dir, settings, at_once, seed)
+        out.print(build_metric_table(metrics))
+    measured: dict[ShotDraw, list[Metric]] = {}
+    for (number, drawn), chosen in runs.items():
+        err.print(f"{number}-shot" + (f", draw {drawn}" if draws > 1 else ""))
+        folder = out_dir / f"shots_{number}"
+        if draws > 1:
+            folder = folder / f"draw_{drawn}"
+        own = settings | {"shots": number, "seed": drawn}
+        measured[number, drawn] = _evaluate(inspector, chosen, folder, own, at_once, drawn)
+    print_usage(inspector)
+    if measured:
+        write_shots(out_dir / "shots.csv", measured)
+        out.print(build_shots_table(average_draws(measured)))
 
 
 def _evaluate(
@@ -150,7 +179,7 @@ def _evaluate(
 
 
 def build_shots_table(measured: Mapping[int, Sequence[Metric]]) -> Table:
-    """A row a metric, a column a number of shots; intervals are in shots.csv."""
+    """A row a metric, a column a number of shots, with the interval beneath."""
     table = Table(header_style="bold", title="mean over categories")
     table.add_column("metric", no_wrap=True)
     for number in measured:
@@ -166,7 +195,8 @@ def build_shots_table(measured: Mapping[int, Sequence[Metric]]) -> Table:
         for number in measured:
             metric = by_key[number, name]
             value = "undefined" if metric.value is None else f"{metric.value:.3f}"
-            cells.append(value)
+            low, high = metric.ci_low, metric.ci_high
+            cells.append(value + ("" if low is None else f"\n{low:.3f} to {high:.3f}"))
         table.add_row(name, *cells)
     return table
 

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from anomalyr1.cli.console import err, make_printable, out
-from anomalyr1.cli.evaluate_mmad import build_score_table
+from anomalyr1.cli.evaluate_mmad import build_score_table, read_settings
 
 if TYPE_CHECKING:
     from anomalyr1.evaluation.mmad_scores import Table
@@ -43,6 +43,7 @@ def compare(
     )
     from anomalyr1.evaluation.compare_report import write_comparison
     from anomalyr1.evaluation.mmad_scores import PROTOCOLS
+    from anomalyr1.evaluation.overlap import word_overlap
     from anomalyr1.types import InputError
 
     if len(runs) < 2:
@@ -90,35 +91,7 @@ def name_runs(paths: list[Path]) -> list[str]:
     ]
 
 
-def read_settings(path: Path) -> dict[str, Any]:
-    """The settings of a run folder; none for a file of answers."""
-    from anomalyr1.reporting.run_files import read_json
-
-    found, _problem = read_json(path / "config.json") if path.is_dir() else (None, "")
-    return found if isinstance(found, dict) else {}
-
-
 def find_folders(settings: list[dict[str, Any]]) -> list[Path]:
     """The data folders that the runs name."""
     paths = [Path(str(given["data"])) for given in settings if given.get("data")]
     return list(dict.fromkeys(path if path.is_dir() else path.parent for path in paths))
-
-
-def word_overlap(manifest: Path | None, folders: list[Path], images: set[str]) -> str:
-    """The overlap of training and test as a sentence, or why it is not known."""
-    from anomalyr1.evaluation.overlap import compute_overlap
-    from anomalyr1.types import Record
-
-    if manifest is None:
-        return "Overlap with training: not known, no training manifest was given (--manifest)."
-    records = []
-    for image in sorted(images):
-        found = [folder / image for folder in folders if (folder / image).is_file()]
-        parts = image.split("/")
-        if found:
-            records.append(Record(image, found[0], dataset=parts[0], category=parts[1]))
-    if not records:
-        return "Overlap with training: not known, the test pictures are not there (--data)."
-    left = len(images) - len(records)
-    missing = f" {left} test pictures are not there and were not compared." if left else ""
-    return compute_overlap(manifest, records).sentence() + missing

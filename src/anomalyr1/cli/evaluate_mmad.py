@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
 from anomalyr1.cli.console import err, follow, make_printable, out, wait_for_model
+from anomalyr1.cli.endpoint import (
+    Concurrency,
+    Prices,
+    Retries,
+    Timeout,
+    choose_batch_size,
+    print_usage,
+    read_asking,
+)
 from anomalyr1.cli.inspect import check_choice
-from anomalyr1.types import InputError
 
 if TYPE_CHECKING:
     from anomalyr1.evaluation.answers import Answer
@@ -56,38 +65,31 @@ def mmad(
     ] = False,
     fix: Annotated[bool, typer.Option(help="Mend MMAD's known faults; see data import.")] = False,
     batch_size: Annotated[int, typer.Option(min=1, help="Questions put at once.")] = 8,
-    concurrency: Annotated[
-        int, typer.Option(min=1, help="openai: requests under way at once.")
-    ] = 8,
-    timeout: Annotated[float, typer.Option(min=0.1, help="openai: seconds for one request.")] = 120,
-    retries: Annotated[
-        int, typer.Option(min=0, help="openai: further tries after a 429 or 5xx.")
-    ] = 5,
-    prices: Annotated[
-        str | None,
-        typer.Option(help="openai: IN,OUT for a million tokens read, written; prints the cost."),
-    ] = None,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = 120,
+    retries: Retries = 5,
+    prices: Prices = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and of chance.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
 ) -> None:
-    """Answer MMAD's questions and score them: answers.jsonl, scores.csv, scores.json.
+    """Answer MMAD's questions and score them: answers.jsonl, scores.csv, scores.json, report.html.
 
     One question a prompt, options in the published order, greedy; the product is not named. A run
     that was stopped or killed goes on when the command is given again.
 
     Example: anomalyr1 evaluate mmad --data MMAD --model nano --shots 1 --out results
     """
-    from anomalyr1.data.mmad import load_mmad
-    from anomalyr1.engines.openai_engine import OpenAISettings
-    from anomalyr1.inspector import WORKING_SIDE
-    from anomalyr1.models import build_inspector
+    from anomalyr1.data.mmad import load_mmad, name_picture
+    from anomalyr1.evaluation.overlap import word_overlap
+    from anomalyr1.models import build_inspector, describe_weights
+    from anomalyr1.preparation import WORKING_SIDE
     from anomalyr1.prompts import CHOICE_TEMPLATE_ID
     from anomalyr1.questioning import answer_into, choose_questions
 
     check_choice("--template", template, ("similar", "random"))
     if model.startswith("openai:") and hint == "auto":
         hint = "none"
-    asking = OpenAISettings(concurrency, timeout, retries, prices=read_prices(prices))
+    asking = read_asking(concurrency, timeout, retries, prices)
     loaded = load_mmad(data, allow_missing=allow_missing, fix=fix)
     for note in (*loaded.faults, *loaded.mended):
         err.print(Text(f"note: {make_printable(note)}"))
@@ -122,15 +124,31 @@ def mmad(
         "image_side_at_most": WORKING_SIDE,
         "seed": seed,
         "manifest": None if manifest is None else str(manifest),
-    }
+    } | describe_weights(model, hint)
     with wait_for_model(model):
         inspector = build_inspector(
             model, hint=hint, masks="none", device=device, records=records, asking=asking
         )
-    found = answer_into(out_dir, inspector, records, settings, batch_size=batch_size, seed=seed)
+    at_once = choose_batch_size(model, batch_size, asking)
+    found = answer_into(out_dir, inspector, records, settings, batch_size=at_once, seed=seed)
     answers = list(follow(found, "answering", len(records)))
+    print_usage(inspector)
     settings["missing_files"] = len(loaded.missing)
+    if manifest is not None:
+        root = data if data.is_dir() else data.parent
+        overlap = word_overlap(manifest, [root], map(name_picture, records))
+        out.print(Text(make_printable(overlap)))
+        settings["overlap"] = overlap
     write_both(out_dir, answers, settings, seed, ("mmad", "strict"), prices=asking.prices)
+    failed = [str(one.details["error"]) for one in answers if one.details.get("error")]
+    if failed:
+        err.print(
+            Text(
+                f"{len(failed)} questions have no answer, the first for: "
+                f"{make_printable(failed[0])}; give the command again to ask them again"
+            )
+        )
+        raise typer.Exit(1)
 
 
 def score(
@@ -155,7 +173,8 @@ def score(
     Example: anomalyr1 evaluate score answers_1_shot.json --protocol mmad --out results
     """
     from anomalyr1.data.mmad import load_mmad
-    from anomalyr1.evaluation.answers import check_answers, load_answers
+    from anomalyr1.evaluation.answer_checks import check_answers
+    from anomalyr1.evaluation.answers import load_answers
     from anomalyr1.evaluation.mmad_scores import PROTOCOLS
 
     if protocol is not None:
@@ -164,7 +183,8 @@ def score(
     notes = []
     if data is not None:
         notes = check_answers(answers, load_mmad(data, allow_missing=True).records)
-    settings = {"command": "evaluate score", "answers": str(answers_file), "seed": seed}
+    own = {"command": "evaluate score", "answers": str(answers_file), "seed": seed}
+    settings = read_settings(answers_file) | own
     chosen = (protocol,) if protocol else PROTOCOLS
     write_both(out_dir, answers, settings, seed, chosen, notes)
 
@@ -180,8 +200,10 @@ def write_both(
 ) -> None:
     """Compute, write and print the tables; one protocol alone is always scores.csv."""
     from anomalyr1.engines.openai_engine import compute_cost
-    from anomalyr1.evaluation.answers import find_faults
+    from anomalyr1.evaluation.answer_checks import find_faults
+    from anomalyr1.evaluation.compare_report import write_score_report
     from anomalyr1.evaluation.mmad_scores import compute_table
+    from anomalyr1.evaluation.overlap import word_overlap
     from anomalyr1.evaluation.score_files import write_scores
 
     faults = [*notes, *find_faults(answers)]
@@ -199,44 +221,55 @@ def write_both(
     for status, count in Counter(one.details.get("status") for one in answers).items():
         if status in ("error", "refused", "truncated", "malformed", "no_answer"):
             err.print(f"{count} answers are {status}", highlight=False)
-    for name in protocols:
-        table = compute_table(answers, "strict" if name == "strict" else "mmad", seed=seed)
+    tables = [
+        compute_table(answers, "strict" if name == "strict" else "mmad", seed=seed)
+        for name in protocols
+    ]
+    for table in tables:
         out.print(build_score_table(table))
         if out_dir is not None:
-            stem = STEMS[name] if len(protocols) > 1 else "scores"
+            stem = STEMS[table.protocol] if len(tables) > 1 else "scores"
             path = write_scores(out_dir, table, settings=settings, faults=faults, stem=stem)
-            err.print(f"{name}: {path}", highlight=False, soft_wrap=True)
+            err.print(f"{table.protocol}: {path}", highlight=False, soft_wrap=True)
+    if out_dir is not None:
+        overlap = str(settings.get("overlap") or word_overlap(None, (), ()))
+        name = str(settings.get("model") or settings.get("answers"))
+        report = write_score_report(
+            out_dir / "report.html", name, tables, overlap=overlap, settings=settings
+        )
+        err.print(f"report: {report}", highlight=False, soft_wrap=True)
 
 
-def read_prices(text: str | None) -> tuple[float, float] | None:
-    """Two prices from a text such as "2.5,10". Raises InputError for anything else."""
-    if text is None:
-        return None
-    try:
-        read, written = (float(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"--prices is {text!r}; give two numbers, for example 2.5,10") from error
-    return read, written
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings of a run folder; none for a file of answers."""
+    from anomalyr1.reporting.run_files import read_json
+
+    found, _problem = read_json(path / "config.json") if path.is_dir() else (None, "")
+    return found if isinstance(found, dict) else {}
 
 
 def build_score_table(table: ScoreTable) -> Table:
-    """A table for the terminal: columns upright, since a terminal is narrower than MMAD's table."""
-    shown = Table(title=table.protocol, header_style="bold")
+    """A table for the terminal: columns upright, since a terminal is narrower than MMAD's table,
+    and two lines a cell, the value and its interval."""
+    shown = Table(title=table.protocol, header_style="bold", box=SIMPLE_HEAD)
     shown.add_column("")
     for row in table.rows:
-        shown.add_column(Text(make_printable(row)), justify="right")
+        shown.add_column(Text(make_printable(row)), justify="right", no_wrap=True)
     for column in table.columns:
         cells = [table.rows[row][column] for row in table.rows]
-        shown.add_row(column, *(_word(cell.value, cell.ci_low, cell.ci_high) for cell in cells))
+        name = Text(make_printable(column.replace(" ", "\n", 1)))
+        shown.add_row(name, *(_word(cell.value, cell.ci_low, cell.ci_high) for cell in cells))
     counts = [table.rows[row]["Average"] for row in table.rows]
-    shown.add_row("n", *(str(cell.n) for cell in counts), end_section=True)
+    shown.add_section()
+    shown.add_row("n", *(str(cell.n) for cell in counts))
     shown.add_row("unread", *(str(cell.num_unread) for cell in counts))
     if table.protocol == "mmad":
         shown.add_row("skipped", *(str(cell.num_skipped) for cell in counts))
     return shown
 
 
-def _word(value: float | None, low: float | None, high: float | None) -> str:
+def _word(value: float | None, low: float | None, high: float | None) -> Text:
     if value is None:
-        return "-"
-    return f"{value:.2f}" + ("" if low is None else f" ({low:.0f} to {high:.0f})")
+        return Text("-")
+    interval = "" if low is None else f"\n{low:.0f} to {high:.0f}"
+    return Text(f"{value:.2f}", "bold") + Text(interval, "dim")

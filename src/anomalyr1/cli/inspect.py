@@ -12,6 +12,15 @@ from rich.table import Table
 from rich.text import Text
 
 from anomalyr1.cli.console import err, follow, make_printable, out, wait_for_model
+from anomalyr1.cli.endpoint import (
+    Concurrency,
+    Prices,
+    Retries,
+    Timeout,
+    choose_batch_size,
+    print_usage,
+    read_asking,
+)
 from anomalyr1.reporting.findings import build_finding_line
 from anomalyr1.reporting.inspection import write_report
 from anomalyr1.types import Finding, InputError, Record
@@ -69,14 +78,19 @@ def inspect(
         int, typer.Option(min=1, help="Use at most this many reference pictures, drawn by seed.")
     ] = 16,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures put to the model at once.")] = 8,
+    concurrency: Concurrency = 8,
+    timeout: Timeout = 120,
+    retries: Retries = 5,
+    prices: Prices = None,
     seed: Annotated[int, typer.Option(help="For whatever is drawn at random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
 ) -> None:
     """Inspect pictures: a verdict, a score, the reasoning, boxes and masks for each."""
     from anomalyr1.masks import MASKER_NAMES
-    from anomalyr1.models import build_inspector
+    from anomalyr1.models import build_inspector, describe_weights
 
     check_choice("--masks", masks, MASKER_NAMES)
+    asking = read_asking(concurrency, timeout, retries, prices)
     pictures = find_pictures(paths, out_dir)
     references = draw_references(reference or [], max_references, seed)
     text = read_knowledge(knowledge)
@@ -94,17 +108,19 @@ def inspect(
         "knowledge": text,
         "references": [str(path) for path in references],
         "seed": seed,
-    }
+    } | describe_weights(model, hint)
     with wait_for_model(model):
         inspector = build_inspector(
-            model, hint=hint, masks=masks, sam2_model=sam2_model, device=device
+            model, hint=hint, masks=masks, sam2_model=sam2_model, device=device, asking=asking
         )
-    results = run_inspection(inspector, records, out_dir, settings, batch_size, seed)
+    at_once = choose_batch_size(model, batch_size, asking)
+    results = run_inspection(inspector, records, out_dir, settings, at_once, seed)
     findings = []
     for finding in follow(results, "inspecting", len(records)):
         findings.append(finding)
         if as_json:
             typer.echo(build_finding_line(finding).rstrip("\n"))
+    print_usage(inspector)
     if out_dir is not None:
         report = write_report(out_dir, findings, settings)
         err.print(f"report: {report}", highlight=False, soft_wrap=True)

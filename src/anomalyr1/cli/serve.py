@@ -129,7 +129,9 @@ def prune(
 @model_app.command("list")
 def list_models(data: Data = Path("station"), url: Url = None) -> None:
     """Who promoted which model when; the last line is the current one."""
-    for row in open_store(data, url).load_promotions():
+    from anomalyr1.server.promotions import load_promotions
+
+    for row in load_promotions(open_store(data, url)):
         out.print(f"{row.created_at} {row.action} {row.model} by {row.person}", highlight=False)
 
 
@@ -145,10 +147,11 @@ def promote(
     Example: anomalyr1 model promote runs/candidate/checkpoint --by Ann
     """
     from anomalyr1.checkpoint import resolve_source
+    from anomalyr1.server import promotions
 
     resolve_source(model)
     name = str(Path(model).resolve()) if Path(model).is_dir() else model
-    open_store(data, url).promote(name, person or getpass.getuser())
+    promotions.promote(open_store(data, url), name, person or getpass.getuser())
     out.print(f"{name} is the station's model", highlight=False, soft_wrap=True)
 
 
@@ -159,5 +162,7 @@ def roll_back(
     person: Annotated[str, typer.Option("--by", help="Who decides.")] = "",
 ) -> None:
     """Return to the model before the current one."""
-    name = open_store(data, url).roll_back(person or getpass.getuser())
+    from anomalyr1.server import promotions
+
+    name = promotions.roll_back(open_store(data, url), person or getpass.getuser())
     out.print(f"{name} is the station's model again", highlight=False, soft_wrap=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anomalyr1.data.layouts import LAYOUTS, compare_counts, count_records
+from anomalyr1.data.layouts import LAYOUTS, compare_counts, count_records, describe_counts
 from anomalyr1.data.mmad import PUBLISHED_COUNTS, Mmad, load_mmad, name_picture, name_subtask
 from anomalyr1.data.record_checks import find_problems
 from anomalyr1.data.records import write_records
@@ -64,7 +64,8 @@ def import_records(plan: ImportPlan) -> Imported:
         loaded = load(plan.source, max_references=plan.max_references, seed=plan.seed)
     counts = count_records(loaded)
     differences = compare_counts(plan.layout, counts)
-    notes += [f"counts differ from the published ones: {line}" for line in differences]
+    if mmad is None:
+        notes += describe_counts(plan.layout, counts)
     records = _choose(loaded, plan)
     missing = set(mmad.missing) if mmad is not None else set()
     records = _mend_masks(records, plan, missing, notes)
@@ -120,10 +121,16 @@ def _compare_mmad(mmad: Mmad) -> list[str]:
         name_subtask(record.question.question_type) for record in mmad.records if record.question
     )
     lines = [", ".join(f"{number} {name}" for name, number in sorted(subtasks.items()))]
-    if found != PUBLISHED_COUNTS:
+    datasets = {record.dataset for record in mmad.records}
+    name = datasets.pop() if len(datasets) == 1 else "MMAD"
+    name = name if name in PUBLISHED_COUNTS else "MMAD"
+    expected = PUBLISHED_COUNTS[name]
+    if found == expected:
+        lines.append(f"counts agree with {name}'s published ones")
+    else:
         lines.append(
-            "counts differ from MMAD's published ones: "
-            + ", ".join(f"{found[name]} {name} ({PUBLISHED_COUNTS[name]})" for name in found)
+            f"counts differ from {name}'s published ones: "
+            + ", ".join(f"{found[kind]} {kind} ({expected[kind]})" for kind in found)
         )
     return lines
 

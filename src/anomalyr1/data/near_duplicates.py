@@ -103,7 +103,7 @@ def find_near_duplicates(prints: Sequence[Fingerprint]) -> list[DuplicatePair]:
         for row, column in np.argwhere(distances <= MAX_DISTANCE):
             if column > row:
                 first, second = int(start + row), int(start + column)
-                near = _correlation(prints[first].grey, prints[second].grey)
+                near = correlate(prints[first].grey, prints[second].grey)
                 if near >= MIN_CORRELATION or prints[first].sha256 == prints[second].sha256:
                     distance = int(distances[row, column])
                     pairs.append(DuplicatePair(first, second, distance, round(near, 4)))
@@ -120,8 +120,8 @@ def _fingerprint(path: Path) -> Fingerprint:
     return Fingerprint(compute_phash(grey), sha256, small)
 
 
-def _correlation(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
-    """Pearson correlation; flat pictures correlate where they have the same level."""
+def correlate(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> float:
+    """Pearson correlation of grey versions; flat ones correlate where they have the same level."""
     one, two = first.astype(np.float64), second.astype(np.float64)
     spread = float(one.std() * two.std())
     if spread < 0.25:

@@ -142,6 +142,7 @@ class TransformersEngine:
                     record_id=prompt.record_id,
                     text=self._processor.tokenizer.decode(ids, skip_special_tokens=True),
                     num_tokens=len(ids),
+                    num_prompt_tokens=len(own.tokens.ids),
                     finish_reason="length" if len(ids) >= limit else "stop",
                     token_logprobs=tuple(logprobs[index][: len(ids)]),
                     p_anomalous=verdicts[index],

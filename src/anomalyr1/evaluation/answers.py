@@ -1,4 +1,4 @@
-"""Answers to multiple-choice questions, from our own runs or anywhere: read, checked, described.
+"""Answers to multiple-choice questions, from our own runs or anywhere: read and written.
 
 A file is a JSON list, as the published runners of MMAD write it, or JSON Lines, as
 `anomalyr1 evaluate mmad` does. Our lines have the published fields and more.
@@ -8,18 +8,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from anomalyr1.data.mmad import SUBTASKS, name_subtask
+from anomalyr1.data.mmad import name_subtask
 from anomalyr1.types import InputError, Label, Record
 
 ANSWERS_FILE = "answers.jsonl"
 LETTERS = ("A", "B", "C", "D", "E")
 
+Key = tuple[str, str, str, str]
+"""What makes two answers answers to one question: picture, type, text and the options' texts."""
+
+_PREFIX = re.compile(r"^\s*Question\s*\d*\s*:\s*")
 _OPTION_LINE = re.compile(r"^\s*([A-E])\s*[.:)]\s*(\S.*?)\s*$", re.MULTILINE)
 _ASKS_FOR_NORMAL = re.compile(
     r"\b(?:free (?:of|from)|without|no|flawless|intact|defect-free|normal)\b", re.IGNORECASE
@@ -71,10 +74,29 @@ class Answer:
         return self.is_read and self.given == self.correct_answer
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
-        """What makes two answers answers to one question."""
-        options = json.dumps(dict(self.options), sort_keys=True)
-        return (self.image, self.question_type, self.question, options)
+    def right_text(self) -> str:
+        """The right option's text; its letter where the options are not known."""
+        return self.options.get(self.correct_answer, self.correct_answer)
+
+    @property
+    def asked(self) -> str:
+        """The question alone: published runners put "Question 2: " before it, and behind it a line
+        an option."""
+        shown = {letter: _squeeze(option) for letter, option in self.options.items()}
+        lines = self.question.split("\n")
+        while len(lines) > 1:
+            found = _OPTION_LINE.match(lines[-1])
+            is_option = found is not None and shown.get(found[1]) == _squeeze(found[2])
+            if lines[-1].strip() and not is_option:
+                break
+            lines.pop()
+        return _PREFIX.sub("", "\n".join(lines)).strip()
+
+    @property
+    def key(self) -> Key:
+        """The same for every order of the options: many published runners shuffle them."""
+        options = json.dumps(sorted(map(_squeeze, self.options.values())))
+        return (self.image, self.question_type, _squeeze(self.asked), options)
 
 
 def find_label(answer: Answer) -> Label:
@@ -170,66 +192,13 @@ def _read_question(question: object) -> tuple[str, dict[str, str]]:
     return text, dict(_OPTION_LINE.findall(text))
 
 
-def find_faults(answers: Sequence[Answer]) -> list[str]:
-    """What a reader of the scores should know of the answers, a sentence each; nothing is mended:
-    questions answered more than once, letters outside of the options, types that are no subtask."""
-    faults = []
-    counts = Counter(answer.key for answer in answers if answer.question)
-    repeated = [key for key, count in counts.items() if count > 1]
-    if repeated:
-        extra = sum(counts[key] - 1 for key in repeated)
-        faults.append(
-            f"{len(repeated)} questions are answered more than once ({extra} answers too many, "
-            f"first for {repeated[0][0]}): each answer counts"
-        )
-    strange = [one for one in answers if one.options and one.given in LETTERS and not one.is_read]
-    if strange:
-        faults.append(
-            f"{len(strange)} answers are a letter that is not among the question's options "
-            f"(first for {strange[0].image}): wrong, and unread in `strict`"
-        )
-    wrong = [one for one in answers if one.options and one.correct_answer not in one.options]
-    if wrong:
-        faults.append(
-            f"{len(wrong)} right answers are not among the options (first "
-            f"{wrong[0].correct_answer!r} for {wrong[0].image}): such questions cannot be answered"
-        )
-    kinds = sorted({one.subtask for one in answers} - set(SUBTASKS))
-    if kinds:
-        faults.append(f"question types that are none of the seven subtasks: {', '.join(kinds)}")
-    return faults
+def is_same_text(first: str, other: str) -> bool:
+    """Whether two texts differ in nothing but white space."""
+    return _squeeze(first) == _squeeze(other)
 
 
-def check_answers(answers: Sequence[Answer], records: Iterable[Record]) -> list[str]:
-    """Compare answers with the questions of a data set; returns what is not answered, in words.
-
-    Raises InputError for answers to other questions than asked, two answers to one question, and
-    right answers that differ from the data set's.
-    """
-    asked: dict[tuple[str, str, str, str], Record] = {}
-    for record in records:
-        asked.setdefault(build_answer(record, "").key, record)
-    problems = []
-    seen: set[tuple[str, str, str, str]] = set()
-    for answer in answers:
-        found = asked.get(answer.key)
-        where = f"{answer.image}, {answer.question_type}"
-        if found is None:
-            problems.append(f"{where}: {answer.question[:60]!r} is not asked in the data")
-        elif found.question is not None and found.question.answer != answer.correct_answer:
-            problems.append(
-                f"{where}: right is {found.question.answer!r}, not {answer.correct_answer!r}"
-            )
-        elif answer.key in seen:
-            problems.append(f"{where}: answered twice; keep one")
-        seen.add(answer.key)
-    if problems:
-        more = [f"... and {len(problems) - 20} more"] if len(problems) > 20 else []
-        raise InputError(
-            "\n".join([f"{len(problems)} answers do not fit the data:", *problems[:20], *more])
-        )
-    left = len(asked) - len(seen)
-    return [f"{left} of {len(asked)} questions are not answered"] if left else []
+def _squeeze(text: str) -> str:
+    return " ".join(text.split())
 
 
 def build_answer(record: Record, given: str, **details: object) -> Answer:

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from anomalyr1.evaluation.answers import Answer, find_label
+from anomalyr1.evaluation.answers import Answer, Key, find_label
 from anomalyr1.evaluation.intervals import bootstrap
 from anomalyr1.evaluation.mmad_scores import Protocol, Table, compute_table
 from anomalyr1.types import InputError
-
-Key = tuple[str, str, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ def build_run(name: str, answers: Sequence[Answer]) -> Run:
     for answer in answers:
         if answer.key in found:
             raise InputError(
-                f"{name}: {answer.image}, {answer.question[:60]!r} is answered twice; keep one"
+                f"{name}: {answer.image}, {answer.asked[:60]!r} is answered twice; keep one"
             )
         found[answer.key] = answer
     return Run(name, found)
@@ -60,7 +58,7 @@ def find_common(runs: Sequence[Run]) -> list[Key]:
     if not common:
         raise InputError("the runs have no question in common: compare runs on the same data")
     for key in common:
-        right = {run.answers[key].correct_answer for run in runs}
+        right = {" ".join(run.answers[key].right_text.split()) for run in runs}
         if len(right) > 1:
             raise InputError(
                 f"{key[0]}, {key[2][:60]!r}: the runs hold different right answers "

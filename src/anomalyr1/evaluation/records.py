@@ -168,16 +168,6 @@ def write_metrics(
     return json_path, csv_path
 
 
-def write_shots(path: Path, measured: Mapping[int, Sequence[Metric]]) -> None:
-    """Write the metrics of several numbers of shots as one CSV: a row a metric and subset."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, ["shots", *(entry.name for entry in fields(Metric))])
-        writer.writeheader()
-        for number, metrics in measured.items():
-            writer.writerows({"shots": number} | asdict(metric) for metric in metrics)
-
-
 def _estimate_cases(
     cases: Sequence[Case], scored: Mapping[str, bool], seed: Sequence[int]
 ) -> dict[str, Estimate]:

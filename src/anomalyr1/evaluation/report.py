@@ -5,8 +5,6 @@ It needs no network and runs no script. Whatever a model or a data set wrote is 
 
 from __future__ import annotations
 
-import base64
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +15,10 @@ from numpy.typing import NDArray
 from anomalyr1.evaluation.cases import pair_findings, read_verdict
 from anomalyr1.evaluation.detection import bin_reliability, compute_roc_curve
 from anomalyr1.evaluation.records import DEFINITIONS, explain_undefined
-from anomalyr1.images import load_image, write_bytes_atomic
-from anomalyr1.types import Finding, InputError, Metric, Record
+from anomalyr1.reporting.layers import encode_thumbnail
+from anomalyr1.reporting.page import build_page_environment, write_page
+from anomalyr1.types import Finding, Metric, Record
 
-TEMPLATE_DIR = Path(__file__).resolve().parent.parent / "reporting"
 NUM_SCORE_BINS = 20
 MISTAKES_PER_KIND = 8
 THUMBNAIL_SIDE = 480
@@ -120,16 +118,8 @@ def write_evaluation_report(
     lies in `out_dir`, else the record's picture, else none; they are embedded at most 480 pixels
     long, 8 of each kind of mistake. Raises InputError where records and findings do not pair.
     """
-    import jinja2
-
     pairs = pair_findings(records, findings)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATE_DIR),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = build_page_environment()
     environment.globals["interval"] = _write_interval
     environment.globals["explain"] = explain_undefined
     by_key = {(metric.subset, metric.name): metric for metric in metrics}
@@ -150,7 +140,7 @@ def write_evaluation_report(
         settings={str(name): str(value) for name, value in settings.items()},
     )
     path = out_dir / "report.html"
-    write_bytes_atomic(path, page.encode("utf-8", errors="replace"))
+    write_page(path, [page])
     return path
 
 
@@ -245,13 +235,13 @@ def build_mistakes(
 
 def _build_mistake(out_dir: Path, record: Record, finding: Finding | None) -> Mistake:
     overlay = _find_overlay(out_dir, finding)
-    picture = _encode_thumbnail(overlay) if overlay is not None else ""
+    picture = encode_thumbnail(overlay, THUMBNAIL_SIDE) if overlay is not None else ""
     has_overlay = bool(picture)
     return Mistake(
         record=record,
         finding=finding,
         verdict=read_verdict(finding),
-        picture=picture or _encode_thumbnail(record.image_path),
+        picture=picture or encode_thumbnail(record.image_path, THUMBNAIL_SIDE),
         has_overlay=has_overlay,
     )
 
@@ -262,18 +252,6 @@ def _find_overlay(out_dir: Path, finding: Finding | None) -> Path | None:
     path = (out_dir / finding.overlay).resolve()
     # A findings file from elsewhere must not pull other files of this machine into the page.
     return path if path.is_relative_to(out_dir.resolve()) and path.is_file() else None
-
-
-def _encode_thumbnail(path: Path) -> str:
-    """A JPEG data URI, or empty for a picture that cannot be read: the page says so instead."""
-    try:
-        picture = load_image(path)
-    except InputError:
-        return ""
-    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=80)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def _scores(pairs: Sequence[tuple[Record, Finding | None]], source: str) -> list[float | None]:

@@ -85,6 +85,12 @@ def build_heat_layer(
     return _encode(colour_map(levels), "JPEG")
 
 
+def encode_thumbnail(path: Path, max_side: int) -> str:
+    """A picture as a data URI, as `build_photo`; where it cannot be read it is empty, and the page
+    says so."""
+    return build_photo(str(path), [Path()], max_side, [])[0]
+
+
 def _load_or_note(name: str, roots: Sequence[Path], problems: list[str]) -> Image.Image | None:
     try:
         candidates = [root / name for root in roots]

@@ -12,6 +12,7 @@ from PIL import Image
 from anomalyr1.images import limit_size, load_image
 from anomalyr1.reporting.maps import read_map
 from anomalyr1.reporting.overlays import DEFECT_COLOURS, colour_map
+from anomalyr1.server import promotions, reviews
 from anomalyr1.server.exports import write_coco, write_csv, write_records_zip
 from anomalyr1.server.pictures import MEDIA_TYPES
 from anomalyr1.server.search import Filter, describe, find_inspections, list_files, load_inspection
@@ -132,7 +133,9 @@ def add_review(station: Here, inspection_id: Id, given: NewReview) -> dict[str, 
         if not (left < right <= width and top < bottom <= height):
             raise HTTPException(422, f"a box lies outside the {width}x{height} picture or is empty")
     regions = [region.model_dump() for region in given.regions]
-    station.store.add_review(inspection_id, given.reviewer, given.verdict, regions, given.comment)
+    reviews.add_review(
+        station.store, inspection_id, given.reviewer, given.verdict, regions, given.comment
+    )
     station.metrics.reviews.labels(given.verdict).inc()
     return load_inspection(station.store, inspection_id)
 
@@ -140,7 +143,7 @@ def add_review(station: Here, inspection_id: Id, given: NewReview) -> dict[str, 
 @router.post("/reviews/{review_id}/retract", tags=["reviews"], status_code=204)
 def retract_review(station: Here, review_id: Id, given: Person) -> None:
     """Undo a review; who undid it and when is kept."""
-    station.store.retract_review(review_id, given.person)
+    reviews.retract_review(station.store, review_id, given.person)
 
 
 @router.get("/exports/{kind}", tags=["exports"], response_class=StreamingResponse)
@@ -179,7 +182,7 @@ def read_model(station: Here) -> dict[str, Any]:
 def promote(station: Here, given: Promotion) -> dict[str, Any]:
     """Make a checkpoint folder or hub id the station's model; it is loaded within seconds."""
     _refuse_pinned(station)
-    station.store.promote(given.model, given.person, comment=given.comment)
+    promotions.promote(station.store, given.model, given.person, comment=given.comment)
     return describe_model(station)
 
 
@@ -187,14 +190,14 @@ def promote(station: Here, given: Promotion) -> dict[str, Any]:
 def roll_back(station: Here, given: Person) -> dict[str, Any]:
     """Return to the model before."""
     _refuse_pinned(station)
-    station.store.roll_back(given.person)
+    promotions.roll_back(station.store, given.person)
     return describe_model(station)
 
 
 def describe_model(station: Station) -> dict[str, Any]:
     """The model, promotions, and how many new corrections wait."""
-    promotions = [dict(row._mapping) for row in station.store.load_promotions()]
-    since = promotions[-1]["created_at"] if promotions else ""
+    made = [dict(row._mapping) for row in promotions.load_promotions(station.store)]
+    since = made[-1]["created_at"] if made else ""
     _, rows = find_inspections(
         station.store, Filter(reviewed=True, state="done"), page_size=MOST_EXPORTED
     )
@@ -203,7 +206,7 @@ def describe_model(station: Station) -> dict[str, Any]:
         "model": station.worker.model,
         "problem": station.worker.problem,
         "is_pinned": station.worker.pinned,
-        "promotions": promotions,
+        "promotions": made,
         "num_reviewed": len(rows),
         "num_new_reviews": len(fresh),
         "num_new_corrections": sum(is_correction(describe(row)) for row in fresh),

@@ -9,16 +9,15 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Annotated, Any
 
-import sqlalchemy as sa
 from fastapi import APIRouter, File, Form, Header, HTTPException, Response, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
+from anomalyr1.server import products
 from anomalyr1.server.decisions import find_odd_references
 from anomalyr1.server.search import load_inspection, load_job
 from anomalyr1.server.station import Here, Station, refuse_full
 from anomalyr1.server.store import Store, Upload
-from anomalyr1.server.tables import product_references, products
 from anomalyr1.server.values import Id, NewProduct, ProductChange, shorten_name
 from anomalyr1.server.worker import score_references
 from anomalyr1.types import InputError
@@ -39,24 +38,14 @@ Pictures = Annotated[list[UploadFile], File(description="PNG, JPEG, WebP, TIFF, 
 @router.get("/products", tags=["products"])
 def list_products(station: Here) -> list[dict[str, Any]]:
     """All products by name, with their number of references."""
-    query = (
-        sa.select(products.c.id, products.c.name, sa.func.count(product_references.c.id))
-        .outerjoin(product_references, product_references.c.product_id == products.c.id)
-        .group_by(products.c.id, products.c.name)
-        .order_by(products.c.name)
-    )
-    with station.store.database.read() as connection:
-        return [
-            {"id": row[0], "name": row[1], "num_references": row[2]}
-            for row in connection.execute(query)
-        ]
+    return products.list_products(station.store)
 
 
 @router.post("/products", tags=["products"], status_code=201, responses=_TAKEN)
 def create_product(station: Here, given: NewProduct) -> dict[str, Any]:
     """Make a product."""
     with _taken():
-        product_id = station.store.create_product(given.name, given.knowledge)
+        product_id = products.create_product(station.store, given.name, given.knowledge)
     return describe_product(station.store, product_id)
 
 
@@ -73,42 +62,42 @@ def change_product(station: Here, product_id: Id, change: ProductChange) -> dict
     if values.get("name", "") is None or values.get("knowledge", "") is None:
         raise HTTPException(422, "name and knowledge cannot be null")
     with _taken():
-        station.store.change_product(product_id, values)
+        products.change_product(station.store, product_id, values)
     return describe_product(station.store, product_id)
 
 
 @router.delete("/products/{product_id}", tags=["products"], status_code=204)
 def delete_product(station: Here, product_id: Id) -> None:
     """Remove a product; its inspections stay."""
-    station.store.delete_product(product_id)
+    products.delete_product(station.store, product_id)
 
 
 @router.post("/products/{product_id}/references", tags=["products"], status_code=201)
 def add_references(station: Here, product_id: Id, pictures: Pictures) -> dict[str, Any]:
     """Add normal pictures of the product."""
-    station.store.load_product(product_id)
+    products.load_product(station.store, product_id)
     for upload in _receive(station.store, pictures):
-        station.store.add_reference(product_id, upload)
+        products.add_reference(station.store, product_id, upload)
     return describe_product(station.store, product_id)
 
 
 @router.delete("/products/{product_id}/references/{reference_id}", tags=["products"])
 def remove_reference(station: Here, product_id: Id, reference_id: Id) -> dict[str, Any]:
     """Take a reference away."""
-    station.store.remove_reference(product_id, reference_id)
+    products.remove_reference(station.store, product_id, reference_id)
     return describe_product(station.store, product_id)
 
 
 @router.post("/products/{product_id}/calibration", tags=["products"], responses=_FULL)
 async def calibrate_product(station: Here, product_id: Id) -> dict[str, Any]:
     """Score each reference against the others (leave one out), and keep the scores."""
-    await run_in_threadpool(station.store.load_product, product_id)
+    await run_in_threadpool(products.load_product, station.store, product_id)
     future = station.worker.call(partial(score_references, station.store, product_id))
     if future is None:
         raise refuse_full(station)
     scores = await asyncio.wrap_future(future)
     kept = {"calibration": json.dumps(scores)}
-    await run_in_threadpool(station.store.change_product, product_id, kept)
+    await run_in_threadpool(products.change_product, station.store, product_id, kept)
     return await run_in_threadpool(describe_product, station.store, product_id)
 
 
@@ -171,7 +160,7 @@ async def follow_job(station: Here, job_id: str) -> StreamingResponse:
 
 def describe_product(store: Store, product_id: int) -> dict[str, Any]:
     """A product as JSON values. Raises LookupError."""
-    row, references = store.load_product(product_id)
+    row, references = products.load_product(store, product_id)
     scores = json.loads(row.calibration) if row.calibration else []
     odd = find_odd_references(scores)
     return {
@@ -214,7 +203,7 @@ def _accept(
     if earlier is not None:
         return earlier, []
     if product_id is not None:
-        store.load_product(product_id)
+        products.load_product(store, product_id)
     return store.accept(_receive(store, files), product_id, key)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from anomalyr1.data.records import record_to_json, write_records
+from anomalyr1.server.products import load_product
 from anomalyr1.server.search import Filter, describe, find_inspections
 from anomalyr1.server.store import Store
 from anomalyr1.types import InputError, Record, Region
@@ -132,7 +133,7 @@ def _build_record(store: Store, item: dict[str, Any], out_dir: Path) -> tuple[Re
     references: list[Path] = []
     knowledge = ""
     if item["product_id"] is not None:
-        product, rows = store.load_product(item["product_id"])
+        product, rows = load_product(store, item["product_id"])
         knowledge = product.knowledge
         references = [
             store.folder.find(row.picture, row.suffix)

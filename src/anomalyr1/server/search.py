@@ -173,6 +173,7 @@ def describe(row: Any) -> dict[str, Any]:
         "uncertainty": row.uncertainty,
         "seconds": row.seconds,
         "model": row.model,
+        "weights_sha256": row.weights_sha256,
         "template_id": row.template_id,
         "error": None if row.error is None else clean(row.error),
         "status": finding.get("status", ""),

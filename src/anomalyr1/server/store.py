@@ -1,4 +1,4 @@
-"""The store: products, jobs, inspections, reviews and promotions in a database, pictures beside.
+"""The store: a database with a picture folder beside it; jobs and inspections in it.
 
 Files come first and rows after, so that no row names a file that is not there. What is accepted
 is one transaction, and so is a result: a job that a kill interrupts is done once, after restart.
@@ -7,7 +7,6 @@ is one transaction, and so is a result: a job that a kill interrupts is done onc
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import uuid
 from collections.abc import Sequence
@@ -29,10 +28,7 @@ from anomalyr1.server.tables import (
     inspections,
     jobs,
     pictures,
-    product_references,
     products,
-    promotions,
-    reviews,
     write_time,
 )
 from anomalyr1.types import Finding, InputError
@@ -121,7 +117,7 @@ class Store:
             with self.database.write() as connection:
                 name = ""
                 if product_id is not None:
-                    name = _read_product(connection, product_id).name
+                    name = read_product(connection, product_id).name
                 connection.execute(
                     sa.insert(jobs).values(
                         id=job_id, request_key=request_key, total=len(uploads), created_at=now
@@ -129,7 +125,7 @@ class Store:
                 )
                 tasks = [
                     Task(
-                        _new_id(
+                        new_id(
                             connection.execute(
                                 sa.insert(inspections).values(
                                     job_id=job_id,
@@ -213,6 +209,7 @@ class Store:
             "uncertainty": measure_uncertainty(finding),
             "seconds": finding.seconds,
             "model": finding.model[:400],
+            "weights_sha256": finding.weights_sha256,
             "template_id": finding.template_id[:80],
             "reference": reference,
             "finding": build_finding_line(finding),
@@ -235,173 +232,19 @@ class Store:
                 )
         return True
 
-    def create_product(self, name: str, knowledge: str = "") -> int:
-        """A new product's id. Raises InputError where the name is taken."""
-        try:
-            with self.database.write() as connection:
-                made = connection.execute(
-                    sa.insert(products).values(
-                        name=name, knowledge=knowledge, created_at=write_time()
-                    )
-                )
-                return _new_id(made)
-        except IntegrityError as error:
-            raise InputError(
-                f"a product is already called {name!r}: choose another name"
-            ) from error
 
-    def change_product(self, product_id: int, values: dict[str, Any]) -> None:
-        """Set columns of a product. Raises LookupError, or InputError for a name that is taken."""
-        try:
-            with self.database.write() as connection:
-                _read_product(connection, product_id)
-                if values:
-                    connection.execute(
-                        sa.update(products).where(products.c.id == product_id).values(**values)
-                    )
-        except IntegrityError as error:
-            raise InputError("another product has this name: choose another") from error
-
-    def delete_product(self, product_id: int) -> None:
-        """Remove a product; its inspections stay, with its name."""
-        with self.database.write() as connection:
-            _read_product(connection, product_id)
-            connection.execute(sa.delete(products).where(products.c.id == product_id))
-
-    def load_product(self, product_id: int) -> tuple[Any, list[Any]]:
-        """A product's row, and its references' rows with their suffix. Raises LookupError."""
-        query = (
-            sa.select(product_references, pictures.c.suffix)
-            .join(pictures, product_references.c.picture == pictures.c.sha256)
-            .where(product_references.c.product_id == product_id)
-            .order_by(product_references.c.id)
-        )
-        with self.database.read() as connection:
-            product = _read_product(connection, product_id)
-            return product, list(connection.execute(query))
-
-    def add_reference(self, product_id: int, upload: Upload) -> None:
-        """Add a reference picture; one that is already there stays as it is."""
-        with self.database.write() as connection:
-            _read_product(connection, product_id)
-            present = sa.select(product_references.c.id).where(
-                product_references.c.product_id == product_id,
-                product_references.c.picture == upload.picture.sha256,
-            )
-            if connection.scalar(present) is None:
-                connection.execute(
-                    sa.insert(product_references).values(
-                        product_id=product_id,
-                        picture=upload.picture.sha256,
-                        name=upload.name,
-                        created_at=write_time(),
-                    )
-                )
-                _forget_calibration(connection, product_id)
-
-    def remove_reference(self, product_id: int, reference_id: int) -> None:
-        """Take a reference from a product. Raises LookupError where it is not there."""
-        with self.database.write() as connection:
-            gone = connection.execute(
-                sa.delete(product_references).where(
-                    product_references.c.id == reference_id,
-                    product_references.c.product_id == product_id,
-                )
-            )
-            if gone.rowcount == 0:
-                raise LookupError(f"no reference {reference_id} of product {product_id}")
-            _forget_calibration(connection, product_id)
-
-    def add_review(
-        self,
-        inspection_id: int,
-        reviewer: str,
-        verdict: str,
-        regions: Sequence[dict[str, Any]],
-        comment: str,
-    ) -> int:
-        """A person's judgement; the latest that is not retracted counts. Raises LookupError."""
-        with self.database.write() as connection:
-            state = connection.scalar(
-                sa.select(inspections.c.state).where(inspections.c.id == inspection_id)
-            )
-            if state is None:
-                raise LookupError(f"no inspection {inspection_id}")
-            made = connection.execute(
-                sa.insert(reviews).values(
-                    inspection_id=inspection_id,
-                    reviewer=reviewer,
-                    created_at=write_time(),
-                    verdict=verdict,
-                    regions=json.dumps(list(regions)),
-                    comment=comment,
-                )
-            )
-            return _new_id(made)
-
-    def retract_review(self, review_id: int, person: str) -> None:
-        """Undo a review; who and when stay written. Raises LookupError."""
-        with self.database.write() as connection:
-            changed = connection.execute(
-                sa.update(reviews)
-                .where(reviews.c.id == review_id, reviews.c.retracted_at.is_(None))
-                .values(retracted_at=write_time(), retracted_by=person)
-            )
-            if changed.rowcount == 0:
-                raise LookupError(f"no review {review_id} that stands")
-
-    def promote(self, model: str, person: str, action: str = "promote", comment: str = "") -> None:
-        """Make a checkpoint the station's; a running server loads it before its next picture."""
-        with self.database.write() as connection:
-            connection.execute(
-                sa.insert(promotions).values(
-                    model=model,
-                    action=action,
-                    person=person,
-                    created_at=write_time(),
-                    comment=comment,
-                )
-            )
-
-    def roll_back(self, person: str, comment: str = "") -> str:
-        """Return to the model before the current one: its name. Raises InputError without one."""
-        names = [row.model for row in self.load_promotions()]
-        current = names[-1] if names else "nano"
-        earlier = [name for name in names if name != current]
-        if not names or (not earlier and current == "nano"):
-            raise InputError("no earlier model: nothing was promoted")
-        model: str = earlier[-1] if earlier else "nano"
-        self.promote(model, person, "rollback", comment)
-        return model
-
-    def load_promotions(self) -> list[Any]:
-        """All promotions and rollbacks, oldest first."""
-        with self.database.read() as connection:
-            return list(connection.execute(sa.select(promotions).order_by(promotions.c.id)))
-
-    def current_model(self) -> str | None:
-        """The promoted model, or None where nothing was promoted."""
-        query = sa.select(promotions.c.model).order_by(promotions.c.id.desc()).limit(1)
-        with self.database.read() as connection:
-            return connection.scalar(query)
-
-
-def _new_id(made: sa.CursorResult[Any]) -> int:
+def new_id(made: sa.CursorResult[Any]) -> int:
+    """The key of the row that an insert made."""
     assert made.inserted_primary_key is not None
     return int(made.inserted_primary_key[0])
 
 
-def _read_product(connection: Connection, product_id: int) -> Any:
+def read_product(connection: Connection, product_id: int) -> Any:
+    """A product's row. Raises LookupError where there is none."""
     row = connection.execute(sa.select(products).where(products.c.id == product_id)).first()
     if row is None:
         raise LookupError(f"no product {product_id}")
     return row
-
-
-def _forget_calibration(connection: Connection, product_id: int) -> None:
-    connection.execute(
-        sa.update(products).where(products.c.id == product_id).values(calibration=None)
-    )
 
 
 def _record_picture(connection: Connection, picture: Picture) -> None:

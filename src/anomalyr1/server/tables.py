@@ -98,6 +98,7 @@ inspections = Table(
     Column("uncertainty", Float),
     Column("seconds", Float),
     Column("model", String(400)),
+    Column("weights_sha256", String(64)),
     Column("template_id", String(80)),
     Column("reference", ForeignKey("pictures.sha256")),
     Column("finding", Text),

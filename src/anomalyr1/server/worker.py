@@ -19,6 +19,8 @@ from anomalyr1.images import load_image
 from anomalyr1.inspector import Inspection, Inspector
 from anomalyr1.reporting.maps import build_map_picture
 from anomalyr1.server.metrics import Metrics
+from anomalyr1.server.products import load_product
+from anomalyr1.server.promotions import current_model
 from anomalyr1.server.store import MOST_ATTEMPTS, Store, Task
 from anomalyr1.types import Finding, InputError, Record
 
@@ -146,7 +148,7 @@ class Worker:
             return
         self._looked_at = time.monotonic()
         try:
-            wanted = self._asked_model or self._store.current_model() or "nano"
+            wanted = self._asked_model or current_model(self._store) or "nano"
             if wanted == self.model or wanted == self.problem.partition(": ")[0]:
                 return
             self._inspector = self._load_model(wanted)
@@ -198,7 +200,14 @@ class Worker:
             return next(iter(self._inspector.inspect_records([record])))
         except Exception:  # noqa: BLE001 - told in the log and in the finding
             _log.exception("picture %s failed", record.record_id)
-            finding = Finding(record.record_id, "", "unread", error="internal error; see the log")
+            finding = Finding(
+                record.record_id,
+                "",
+                "unread",
+                model=self._inspector.model,
+                weights_sha256=self._inspector.weights_sha256,
+                error="internal error; see the log",
+            )
             return Inspection(finding)
 
     def _build_records(
@@ -208,7 +217,7 @@ class Worker:
         references: list[Any] = []
         if task.product_id is not None:
             try:
-                product, references = self._store.load_product(task.product_id)
+                product, references = load_product(self._store, task.product_id)
                 name, knowledge, threshold = product.name, product.knowledge, product.threshold
             except LookupError:  # deleted meanwhile: the picture alone is judged
                 _log.warning("product %d is gone", task.product_id)
@@ -264,7 +273,7 @@ class Worker:
 
 def score_references(store: Store, product_id: int, inspector: Inspector) -> list[float]:
     """Each reference's detector score against the others; [] without a detector or with one."""
-    _, references = store.load_product(product_id)
+    _, references = load_product(store, product_id)
     pictures = [
         load_image(store.folder.find(item.picture, item.suffix))
         for item in references[:MOST_REFERENCES]
