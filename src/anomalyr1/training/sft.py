@@ -60,6 +60,9 @@ def train_sft(
         eval_dataset=build_eval_dataset(arguments, judged),
         processing_class=checkpoint.processor,
     )
+    # Qwen-VL models say that their own loss cannot count tokens over processes and accumulated
+    # batches, which would make each batch's mean weigh the same; TRL 1.16 computes the loss itself.
+    trainer.model_accepts_loss_kwargs = True
     judge_while_training(trainer, checkpoint, judged)
     continue_training(trainer, checkpoint.model, RunMonitor(out.parent, "sft"), resume)
     return trainer
