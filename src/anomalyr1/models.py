@@ -58,6 +58,35 @@ def name_detector(model: str) -> str | None:
     )
 
 
+def name_model(model: str, engine: str | None) -> str:
+    """The `--model` that `--model` and `--engine` (None: not given) together stand for.
+
+    >>> name_model("nano", "openai:http://127.0.0.1:8000/v1")
+    'openai:http://127.0.0.1:8000/v1#nano'
+    """
+    if engine is None:
+        return model
+    if model in BASELINES or model.startswith((DETECTOR_PREFIX, OPENAI_PREFIX)):
+        raise InputError(f"--model {model} says itself what runs it: leave --engine out")
+    if engine == "transformers":
+        return model
+    if engine.startswith(OPENAI_PREFIX):
+        return f"{engine}#{model}"
+    raise InputError(f"--engine is {engine!r}; choose transformers or openai:URL")
+
+
+def check_model(model: str) -> None:
+    """Raise InputError for a model that cannot be used, as far as that shows without loading it."""
+    if name_detector(model) is not None or model in BASELINES:
+        return
+    if model.startswith(OPENAI_PREFIX):
+        from anomalyr1.engines.openai_engine import split_name
+
+        split_name(model)
+        return
+    resolve_source(model)
+
+
 def build_engine(
     model: str,
     *,

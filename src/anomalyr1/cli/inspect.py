@@ -49,6 +49,12 @@ def inspect(
             "--model", "-m", help='"nano", a checkpoint folder, a hub id or openai:URL#NAME.'
         ),
     ] = "nano",
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="What runs the model: transformers or openai:URL. Default: its name says."
+        ),
+    ] = None,
     hint: Annotated[
         str, typer.Option(help="auto: show the model an anomaly map; none; dinov2:ID.")
     ] = "auto",
@@ -74,8 +80,9 @@ def inspect(
 ) -> None:
     """Inspect pictures: a verdict, a score, the reasoning, boxes and masks for each."""
     from anomalyr1.masks import MASKER_NAMES
-    from anomalyr1.models import build_inspector
+    from anomalyr1.models import build_inspector, name_model
 
+    model = name_model(model, engine)
     check_choice("--masks", masks, MASKER_NAMES)
     pictures = find_pictures(paths, out_dir)
     references = draw_references(reference or [], max_references, seed)
