@@ -34,7 +34,7 @@ LEVELS = (
     ("detector_alone",),
     ("run_folder", "models"),
     ("questioning",),
-    ("server",),
+    ("server", "distributed"),
     ("cli",),
     ("__init__", "__main__"),
 )

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from anomalyr1.cli import adapt, data, demo, evaluate, export, inspect, serve, train
+from anomalyr1.cli import adapt, batch, data, demo, evaluate, export, inspect, serve, train
 from anomalyr1.cli.console import fail
 from anomalyr1.types import InputError
 
@@ -19,6 +19,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("inspect")(inspect.inspect)
+app.command("batch", epilog=batch.EXAMPLES)(batch.batch)
+app.command("report")(batch.report)
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("adapt")(adapt.adapt)

@@ -1,0 +1,213 @@
+"""Batch jobs on this machine: rows beside `inspect`, kills, one and two workers, driver memory.
+
+    python benchmarks/batch_ray.py batch.json [--pictures 2000] [--model detector:patch-memory]
+
+Pictures are drawn small (64 x 48). Prints one table and writes JSON. One worker and two are timed
+in turn in the same run, each held to one thread, from the first finished block to the last, so that
+loading the model and starting Ray are left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+BLOCK_SIZE = 16
+
+
+def draw_pictures(folder: Path, count: int, size_wh: tuple[int, int] = (64, 48)) -> None:
+    """Noise of many levels, every fifth with a dark line."""
+    folder.mkdir(parents=True)
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        pixels = rng.integers(90, 110, (size_wh[1], size_wh[0], 3)) + number % 60
+        if number % 5 == 0:
+            pixels[10:40, 20:24] = 15
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{number:06d}.png")
+
+
+def start(command: list[str]) -> subprocess.Popen[str]:
+    """A command of this package in a process of its own, held to one thread a worker."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "anomalyr1", *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def build_command(source: Path, out: Path, model: str, workers: int) -> list[str]:
+    """A batch job's command line."""
+    flags = ["--num-workers", str(workers), "--block-size", str(BLOCK_SIZE), "--json"]
+    return ["batch", str(source), "--out", str(out), "--model", model, *flags]
+
+
+def find_children(parent: int) -> dict[int, str]:
+    """Processes below one, with their command lines."""
+    parents: dict[int, int] = {}
+    commands: dict[int, str] = {}
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            try:
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                commands[int(folder.name)] = (
+                    (folder / "cmdline").read_bytes().decode("utf-8", "replace")
+                )
+            except OSError:  # it has ended meanwhile
+                continue
+            parents[int(folder.name)] = int(fields[1])
+    found = {parent}
+    while True:
+        more = {number for number, above in parents.items() if above in found} - found
+        if not more:
+            return {number: commands[number] for number in found - {parent}}
+        found |= more
+
+
+def measure_memory(process: int) -> int:
+    """Resident MiB of a process, 0 where it has ended."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return 0
+    lines = [line for line in status.splitlines() if line.startswith("VmRSS:")]
+    return int(lines[0].split()[1]) // 1024 if lines else 0
+
+
+def run_job(command: list[str], out: Path, num_kills: int = 0) -> dict[str, Any]:
+    """Run a batch job to its end, killing workers at random moments; figures of the run."""
+    chance, pause = random.Random(0), threading.Event()
+    job = start(command)
+    killed, peak = 0, 0
+    next_kill = time.monotonic() + chance.uniform(6, 10)
+    while job.poll() is None:
+        pause.wait(0.1)
+        peak = max(peak, measure_memory(job.pid))
+        if killed < num_kills and time.monotonic() > next_kill:
+            workers = [
+                number
+                for number, command_line in find_children(job.pid).items()
+                if command_line.startswith("ray::") and "BlockWorker" in command_line
+            ]
+            if workers:
+                os.kill(chance.choice(workers), signal.SIGKILL)
+                killed += 1
+                next_kill = time.monotonic() + chance.uniform(1, 4)
+    told, errors = job.communicate()
+    if job.returncode not in (0, 1):
+        raise SystemExit(f"the job failed: {errors[-2000:]}")
+    manifest = json.loads(told.strip().splitlines()[-1])
+    times = sorted(path.stat().st_mtime for path in (out / "findings").glob("*.parquet"))
+    rows = manifest["rows"]
+    seconds = times[-1] - times[0]
+    return {
+        "rows": rows,
+        "errors": manifest["errors"],
+        "kills": killed,
+        "driver_peak_mib": peak,
+        "pictures_a_second": (rows - BLOCK_SIZE) / seconds if seconds else None,
+        "finished": times,
+    }
+
+
+def compute_rate(run: dict[str, Any], skip: float = 0.2) -> float:
+    """Pictures a second between a fifth of the blocks and the last, when all workers run."""
+    times = run["finished"]
+    first = int(len(times) * skip)
+    return (len(times) - 1 - first) * BLOCK_SIZE / (times[-1] - times[first])
+
+
+def load_findings(source: Path, model: str, out: Path) -> dict[str, Any]:
+    """What `inspect` says of the same pictures, by record id."""
+    command = ["inspect", str(source), "--model", model, "--out", str(out), "--json"]
+    told, errors = start(command).communicate()
+    if not told:
+        raise SystemExit(f"inspect failed: {errors[-2000:]}")
+    lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+    return {line["record_id"]: line for line in lines}
+
+
+def compare(batch: Path, findings: dict[str, Any]) -> dict[str, int]:
+    """How a job's rows stand beside findings."""
+    from anomalyr1.distributed.reading import iterate_rows
+
+    rows = list(iterate_rows(str(batch)))
+    ids = [row["record_id"] for row in rows]
+    same = 0
+    for row in rows:
+        other = findings.get(row["record_id"], {})
+        boxes = [defect["box_xyxy"] for defect in row["defects"]]
+        same += (
+            row["verdict"] == other.get("verdict")
+            and row["raw_text"] == other.get("raw_text")
+            and row["anomaly_score"] == other.get("anomaly_score")
+            and boxes == [defect["box_xyxy"] for defect in other.get("defects", [])]
+        )
+    return {
+        "rows": len(rows),
+        "same": same,
+        "missing": len(set(findings) - set(ids)),
+        "twice": len(ids) - len(set(ids)),
+    }
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--model", default="detector:patch-memory")
+    parser.add_argument("--many", type=int, default=20_000, help="0: memory is not compared")
+    settings = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        source = folder / "in"
+        draw_pictures(source, settings.pictures)
+        result: dict[str, Any] = vars(settings) | {"target": str(settings.target)}
+        for workers in (1, 2):
+            out = folder / f"out{workers}"
+            run = run_job(build_command(source, out, settings.model, workers), out)
+            run["pictures_a_second"] = compute_rate(run)
+            result[f"workers_{workers}"] = {key: run[key] for key in run if key != "finished"}
+        out = folder / "killed"
+        killed = run_job(build_command(source, out, settings.model, 2), out, settings.kills)
+        result["killed"] = {key: killed[key] for key in killed if key != "finished"}
+        findings = load_findings(source, settings.model, folder / "inspected")
+        result["beside_inspect"] = compare(out, findings)
+        if settings.many:
+            draw_pictures(folder / "many", settings.many, (16, 12))
+            out = folder / "out_many"
+            many = run_job(build_command(folder / "many", out, "random", 2), out)
+            small = folder / "out_few"
+            few = run_job(build_command(source, small, "random", 2), small)
+            result["driver_peak_mib"] = {
+                str(settings.pictures): few["driver_peak_mib"],
+                str(settings.many): many["driver_peak_mib"],
+            }
+    one, two = (result[f"workers_{workers}"]["pictures_a_second"] for workers in (1, 2))
+    result["speed_of_two"] = two / one
+    settings.target.write_text(json.dumps(result, indent=2) + "\n")
+    sys.stdout.write(
+        f"pictures a second: 1 worker {one:.1f}, 2 workers {two:.1f}, ratio {two / one:.2f}\n"
+        f"with {result['killed']['kills']} kills beside inspect: {result['beside_inspect']}\n"
+        f"driver peak MiB: {result.get('driver_peak_mib')}\n"
+    )
+
+
+if __name__ == "__main__":
+    main()
