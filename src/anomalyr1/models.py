@@ -1,6 +1,7 @@
 """The one door for `--model`: from its text to an engine or an inspector.
 
-nano, a checkpoint folder or a hub id; `openai:URL#NAME`, a model behind an endpoint;
+nano, a checkpoint folder or a hub id; `vllm:` and one of these, run by vLLM; `openai:URL#NAME`, a
+model behind an endpoint;
 `detector:patch-memory` or `detector:dinov2:SOURCE`, a detector without a language model; `random`
 and `majority`, for sanity.
 """
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 DETECTOR_PREFIX = "detector:"
 OPENAI_PREFIX = "openai:"
+VLLM_PREFIX = "vllm:"
 BASELINES = ("random", "majority")
 
 
@@ -66,13 +68,15 @@ def name_model(model: str, engine: str | None) -> str:
     """
     if engine is None:
         return model
-    if model in BASELINES or model.startswith((DETECTOR_PREFIX, OPENAI_PREFIX)):
+    if model in BASELINES or model.startswith((DETECTOR_PREFIX, OPENAI_PREFIX, VLLM_PREFIX)):
         raise InputError(f"--model {model} says itself what runs it: leave --engine out")
     if engine == "transformers":
         return model
     if engine.startswith(OPENAI_PREFIX):
         return f"{engine}#{model}"
-    raise InputError(f"--engine is {engine!r}; choose transformers or openai:URL")
+    if engine == "vllm":
+        return VLLM_PREFIX + model
+    raise InputError(f"--engine is {engine!r}; choose transformers, vllm or openai:URL")
 
 
 def check_model(model: str) -> None:
@@ -84,7 +88,7 @@ def check_model(model: str) -> None:
 
         split_name(model)
         return
-    resolve_source(model)
+    resolve_source(model.removeprefix(VLLM_PREFIX))
 
 
 def build_engine(
@@ -110,7 +114,11 @@ def build_engine(
         from anomalyr1.engines.openai_engine import OpenAIEngine, split_name
 
         return OpenAIEngine(*split_name(model), settings=asking)
-    resolve_source(model)  # before the import below, which takes seconds
+    resolve_source(model.removeprefix(VLLM_PREFIX))  # before imports that take seconds
+    if model.startswith(VLLM_PREFIX):
+        from anomalyr1.engines.vllm_engine import VllmEngine
+
+        return VllmEngine.load(model.removeprefix(VLLM_PREFIX))
     from anomalyr1.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine.load(model, device=device)
@@ -136,8 +144,9 @@ def build_inspector(
         return DetectorAlone(detector, model)
     if model in BASELINES:
         return Inspector(build_engine(model, records=records))
-    if model.startswith(OPENAI_PREFIX):
+    if model.startswith((OPENAI_PREFIX, VLLM_PREFIX)):
         engine = build_engine(model, asking=asking)
         masker = build_masker(masks, sam2_model=sam2_model) if masks != "none" else None
-        return Inspector(engine, detector=load_detector(hint), masker=masker)
+        own = model.removeprefix(VLLM_PREFIX) if model.startswith(VLLM_PREFIX) else "nano"
+        return Inspector(engine, detector=load_detector(hint, own), masker=masker)
     return Inspector.load(model, hint=hint, masks=masks, sam2_model=sam2_model, device=device)

@@ -52,7 +52,7 @@ def inspect(
     engine: Annotated[
         str | None,
         typer.Option(
-            help="What runs the model: transformers or openai:URL. Default: its name says."
+            help="What runs the model: transformers, vllm or openai:URL; else its name says."
         ),
     ] = None,
     hint: Annotated[
