@@ -32,7 +32,7 @@ LEVELS = (
     ("evaluation", "reporting"),
     ("inspector", "training"),
     ("detector_alone",),
-    ("run_folder", "models"),
+    ("run_folder", "models", "hub"),
     ("questioning",),
     ("server", "distributed"),
     ("cli",),
