@@ -2,8 +2,8 @@
 
     python benchmarks/batch_ray.py batch.json [--pictures 2000] [--model detector:patch-memory]
 
-Pictures are drawn small (64 x 48). Prints one table and writes JSON. One worker and two are timed
-in turn in the same run, each held to one thread, from the first finished block to the last, so that
+Pictures are drawn small (64 x 48). Prints and writes JSON. One worker and two are timed in turn in
+the same run, each held to one thread, between a fifth of the finished blocks and the last, so that
 loading the model and starting Ray are left out.
 """
 
@@ -112,14 +112,10 @@ def run_job(command: list[str], out: Path, num_kills: int = 0) -> dict[str, Any]
         raise SystemExit(f"the job failed: {errors[-2000:]}")
     manifest = json.loads(told.strip().splitlines()[-1])
     times = sorted(path.stat().st_mtime for path in (out / "findings").glob("*.parquet"))
-    rows = manifest["rows"]
-    seconds = times[-1] - times[0]
     return {
-        "rows": rows,
-        "errors": manifest["errors"],
+        "rows": manifest["rows"],
         "kills": killed,
         "driver_peak_mib": peak,
-        "pictures_a_second": (rows - BLOCK_SIZE) / seconds if seconds else None,
         "finished": times,
     }
 
@@ -172,41 +168,48 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--kills", type=int, default=10)
     parser.add_argument("--model", default="detector:patch-memory")
-    parser.add_argument("--many", type=int, default=20_000, help="0: memory is not compared")
+    parser.add_argument("--many", type=int, default=20_000, help="pictures of the memory part")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
     settings = parser.parse_args()
+    result: dict[str, Any] = vars(settings) | {"target": str(settings.target)}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        source = folder / "in"
-        draw_pictures(source, settings.pictures)
-        result: dict[str, Any] = vars(settings) | {"target": str(settings.target)}
-        for workers in (1, 2):
-            out = folder / f"out{workers}"
-            run = run_job(build_command(source, out, settings.model, workers), out)
-            run["pictures_a_second"] = compute_rate(run)
-            result[f"workers_{workers}"] = {key: run[key] for key in run if key != "finished"}
-        out = folder / "killed"
-        killed = run_job(build_command(source, out, settings.model, 2), out, settings.kills)
-        result["killed"] = {key: killed[key] for key in killed if key != "finished"}
-        findings = load_findings(source, settings.model, folder / "inspected")
-        result["beside_inspect"] = compare(out, findings)
-        if settings.many:
-            draw_pictures(folder / "many", settings.many, (16, 12))
-            out = folder / "out_many"
-            many = run_job(build_command(folder / "many", out, "random", 2), out)
-            small = folder / "out_few"
-            few = run_job(build_command(source, small, "random", 2), small)
-            result["driver_peak_mib"] = {
-                str(settings.pictures): few["driver_peak_mib"],
-                str(settings.many): many["driver_peak_mib"],
-            }
-    one, two = (result[f"workers_{workers}"]["pictures_a_second"] for workers in (1, 2))
-    result["speed_of_two"] = two / one
-    settings.target.write_text(json.dumps(result, indent=2) + "\n")
-    sys.stdout.write(
-        f"pictures a second: 1 worker {one:.1f}, 2 workers {two:.1f}, ratio {two / one:.2f}\n"
-        f"with {result['killed']['kills']} kills beside inspect: {result['beside_inspect']}\n"
-        f"driver peak MiB: {result.get('driver_peak_mib')}\n"
-    )
+        draw_pictures(folder / "in", settings.pictures)
+        for part in settings.parts:
+            MEASURES[part](folder, settings, result)
+            settings.target.write_text(json.dumps(result, indent=2) + "\n")
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+
+
+def measure_speed(folder: Path, settings: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Pictures a second of one worker and of two, each held to one thread."""
+    for workers in (1, 2):
+        out = folder / f"out{workers}"
+        run = run_job(build_command(folder / "in", out, settings.model, workers), out)
+        result[f"pictures_a_second_{workers}"] = compute_rate(run)
+    result["speed_of_two"] = result["pictures_a_second_2"] / result["pictures_a_second_1"]
+
+
+def measure_kills(folder: Path, settings: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Rows of a job whose workers are killed, beside what `inspect` finds."""
+    out = folder / "killed"
+    command = build_command(folder / "in", out, settings.model, 2)
+    result["kills_done"] = run_job(command, out, settings.kills)["kills"]
+    findings = load_findings(folder / "in", settings.model, folder / "inspected")
+    result["beside_inspect"] = compare(out, findings)
+
+
+def measure_driver(folder: Path, settings: argparse.Namespace, result: dict[str, Any]) -> None:
+    """Peak memory of the driver for few and many pictures, without a model."""
+    draw_pictures(folder / "many", settings.many, (16, 12))
+    for name, count in (("in", settings.pictures), ("many", settings.many)):
+        out = folder / f"memory_{name}"
+        run = run_job(build_command(folder / name, out, "random", 2), out)
+        result[f"driver_peak_mib_{count}"] = run["driver_peak_mib"]
+
+
+MEASURES = {"kills": measure_kills, "speed": measure_speed, "memory": measure_driver}
+PARTS = tuple(MEASURES)
 
 
 if __name__ == "__main__":

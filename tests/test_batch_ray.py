@@ -1,4 +1,4 @@
-"""Batch jobs on Ray, in processes of their own: kills, continuing, an S3 server on loopback."""
+"""Batch jobs on Ray, in processes of their own: killed workers, a killed job, a bad start."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
 
-import fsspec
 import pytest
 from builders import make_picture
-from moto.server import ThreadedMotoServer
 
-from anomalyr1.distributed.reading import iterate_rows, read_manifest
-from anomalyr1.distributed.storage import write_whole
+from anomalyr1.distributed.reading import iterate_rows
 
 pytestmark = pytest.mark.slow
 
@@ -107,35 +103,10 @@ def test_killed_workers_and_a_killed_job_leave_no_picture_out_and_none_twice(
     assert not list((tmp_path / "out").rglob("*.tmp"))
 
 
-@pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    for name, value in {
-        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    files = fsspec.filesystem("s3", skip_instance_cache=True)
-    files.mkdir("parts")
-    yield "s3://parts"
-    server.stop()
-
-
-def test_pictures_of_an_s3_store_become_findings_in_it(tmp_path: Path, store: str) -> None:
-    fill(tmp_path / "in", 12)
-    for path in sorted((tmp_path / "in").iterdir()):
-        write_whole(f"{store}/photos/nut/{path.name}", path.read_bytes())
-    write_whole(f"{store}/photos/nut/bad.png", b"no picture")
-    job = start(f"{store}/photos", "--out", f"{store}/found", "--model", "random",
-                "--num-workers", "1", "--block-size", "5", "--json")  # fmt: skip
-    manifest = finish(job)
-    assert (manifest["rows"], manifest["errors"]) == (13, 1)
-    rows = list(iterate_rows(f"{store}/found"))
-    assert rows[0]["image"] == f"{store}/photos/nut/0000.png"
-    assert {row["category"] for row in rows} == {"nut"}
-    assert read_manifest(f"{store}/found") == manifest
+def test_a_model_that_no_worker_can_load_ends_the_job_with_its_reason(tmp_path: Path) -> None:
+    fill(tmp_path / "in", 3)
+    job = start(str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--model", "majority",
+                "--num-workers", "1")  # fmt: skip
+    _, errors = job.communicate(timeout=400)
+    assert job.returncode == 2, errors[-3000:]
+    assert "majority needs records" in errors and "Traceback" not in errors

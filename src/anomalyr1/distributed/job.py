@@ -20,7 +20,14 @@ import numpy as np
 
 from anomalyr1.distributed.plan import PLAN_FILE, Item, PlanSize, cut_blocks, write_plan
 from anomalyr1.distributed.shards import Counts
-from anomalyr1.distributed.storage import exists, join, list_names, read_bytes, write_whole
+from anomalyr1.distributed.storage import (
+    clear_partial,
+    exists,
+    join,
+    list_names,
+    read_bytes,
+    write_whole,
+)
 from anomalyr1.distributed.worker import BlockWorker, Job, name_shard
 from anomalyr1.types import InputError
 
@@ -78,6 +85,7 @@ def run_job(job: Job, num_blocks: int, pool: Pool) -> Iterator[Outcome]:
     """
     import ray
     from ray.data import ActorPoolStrategy
+    from ray.data.exceptions import SystemException
 
     with _connect(pool):
         # Ray Data restarts actors and repeats their tasks without end unless it is told otherwise.
@@ -99,7 +107,7 @@ def run_job(job: Job, num_blocks: int, pool: Pool) -> Iterator[Outcome]:
                 if not seen[number]:
                     seen[number] = True
                     yield Outcome(number, Counts(**{name: int(row[name]) for name in row}))
-        except ray.exceptions.RayError as error:
+        except (ray.exceptions.RayError, SystemException) as error:
             raise InputError(
                 f"the job stopped: {_find_cause(error)}; finished shards stay, run the same "
                 "command again to continue"
@@ -115,7 +123,12 @@ def run_job(job: Job, num_blocks: int, pool: Pool) -> Iterator[Outcome]:
 def close_job(
     destination: str, size: PlanSize, outcomes: Mapping[str, int], settings: Mapping[str, object]
 ) -> dict[str, object]:
-    """Write and return the manifest: what a reader needs to know that nothing is missing."""
+    """Write and return the manifest: what a reader needs to know that nothing is missing.
+
+    Raises InputError where the rows are not as many as the plan's pictures.
+    """
+    for folder in ("attempts", "findings", "plan"):
+        clear_partial(join(destination, folder))
     manifest: dict[str, object] = {
         "anomalyr1": importlib.metadata.version("anomalyr1"),
         "settings": dict(settings),
@@ -165,7 +178,8 @@ def _connect(pool: Pool) -> Iterator[None]:
         where = pool.address or "this machine"
         raise InputError(f"Ray at {where} cannot be reached: {error}") from error
     try:
-        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        # What goes wrong in a worker is told once, by the InputError of `run_job`.
+        logging.getLogger("ray.data").setLevel(logging.CRITICAL)
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = False
         yield

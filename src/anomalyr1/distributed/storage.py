@@ -104,6 +104,14 @@ def remove(place: str) -> None:
         files.rm_file(path)
 
 
+def clear_partial(place: str) -> None:
+    """Remove what killed writers left half written in a folder; only while none writes there. An
+    object store keeps no such halves."""
+    if not is_url(place):
+        for partial in Path(place).glob(".*.tmp"):
+            partial.unlink(missing_ok=True)
+
+
 def exists(place: str) -> bool:
     """Whether a file or folder is there."""
     files, path = _open(place)
