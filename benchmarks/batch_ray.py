@@ -108,7 +108,7 @@ def run_job(command: list[str], out: Path, num_kills: int = 0) -> dict[str, Any]
                 killed += 1
                 next_kill = time.monotonic() + chance.uniform(1, 4)
     told, errors = job.communicate()
-    if job.returncode not in (0, 1):
+    if job.returncode not in (0, 1) or not told.strip():
         raise SystemExit(f"the job failed: {errors[-2000:]}")
     manifest = json.loads(told.strip().splitlines()[-1])
     times = sorted(path.stat().st_mtime for path in (out / "findings").glob("*.parquet"))
@@ -127,9 +127,9 @@ def compute_rate(run: dict[str, Any], skip: float = 0.2) -> float:
     return (len(times) - 1 - first) * BLOCK_SIZE / (times[-1] - times[first])
 
 
-def load_findings(source: Path, model: str, out: Path) -> dict[str, Any]:
+def load_findings(source: Path, model: str) -> dict[str, Any]:
     """What `inspect` says of the same pictures, by record id."""
-    command = ["inspect", str(source), "--model", model, "--out", str(out), "--json"]
+    command = ["inspect", str(source), "--model", model, "--json"]
     told, errors = start(command).communicate()
     if not told:
         raise SystemExit(f"inspect failed: {errors[-2000:]}")
@@ -195,7 +195,7 @@ def measure_kills(folder: Path, settings: argparse.Namespace, result: dict[str, 
     out = folder / "killed"
     command = build_command(folder / "in", out, settings.model, 2)
     result["kills_done"] = run_job(command, out, settings.kills)["kills"]
-    findings = load_findings(folder / "in", settings.model, folder / "inspected")
+    findings = load_findings(folder / "in", settings.model)
     result["beside_inspect"] = compare(out, findings)
 
 

@@ -174,9 +174,10 @@ def _connect(pool: Pool) -> Iterator[None]:
         }
     try:
         ray.init(pool.address, log_to_driver=False, logging_level=logging.ERROR, **local)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    # Ray raises bare Exceptions here, such as of a machine too busy to start it in time.
+    except Exception as error:
         where = pool.address or "this machine"
-        raise InputError(f"Ray at {where} cannot be reached: {error}") from error
+        raise InputError(f"Ray at {where} cannot be reached: {_find_cause(error)}") from error
     try:
         # What goes wrong in a worker is told once, by the InputError of `run_job`.
         logging.getLogger("ray.data").setLevel(logging.CRITICAL)
