@@ -91,7 +91,7 @@ def build_card(
     """
     has_log = (run / "checkpoint").is_dir() and (run / "config.json").is_file()
     log = load_training_log(run) if has_log else None
-    config = {} if log is None else log.config
+    config: Mapping[str, Any] = {} if log is None else log.config
     parts = [
         _write_head(config, licence),
         f"# {repository.rpartition('/')[2]}\n",
