@@ -32,7 +32,7 @@ bench: .venv/.installed-dev
 	@touch $@
 
 .venv/.installed-dev: pyproject.toml constraints.txt | .venv/.installed-pip
-	$(BIN)/python -m pip install -c constraints.txt -e '.[train,demo,serve]' --group dev
+	$(BIN)/python -m pip install -c constraints.txt -e '.[train,demo,serve,batch]' --group dev
 	@touch $@
 
 .venv/.installed-pip:

@@ -33,9 +33,9 @@ LEVELS = (
     ("evaluation", "reporting"),
     ("inspector", "training"),
     ("detector_alone",),
-    ("run_folder", "models"),
+    ("run_folder", "models", "hub"),
     ("questioning",),
-    ("server",),
+    ("server", "distributed"),
     ("cli",),
     ("__init__", "__main__"),
 )

@@ -11,7 +11,13 @@ from builders import QuietDetector, make_picture, make_record
 
 from anomalyr1.detector_alone import DetectorAlone, find_regions
 from anomalyr1.inspector import Inspector
-from anomalyr1.models import build_engine, build_inspector, describe_weights, name_detector
+from anomalyr1.models import (
+    build_engine,
+    build_inspector,
+    describe_weights,
+    name_detector,
+    name_model,
+)
 from anomalyr1.parsing import parse_choice
 from anomalyr1.prompts import build_choice_prompt
 from anomalyr1.types import InputError, Label, Question, Record
@@ -137,3 +143,16 @@ def test_the_bundled_detector_stands_behind_its_name(tmp_path: Path) -> None:
     (found,) = inspector.inspect_records([record])
     assert found.finding.model == "detector:patch-memory"
     assert found.anomaly_map is not None
+
+
+def test_an_engine_and_a_model_are_one_name() -> None:
+    assert name_model("nano", None) == name_model("nano", "transformers") == "nano"
+    assert name_model("a/b", "openai:http://h/v1") == "openai:http://h/v1#a/b"
+    for model, engine in (
+        ("nano", "tensorrt"),
+        ("openai:http://h/v1#m", "transformers"),
+        ("detector:patch-memory", "openai:http://h/v1"),
+        ("random", "transformers"),
+    ):
+        with pytest.raises(InputError, match="--engine"):
+            name_model(model, engine)

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from builders import NORMAL, anomalous, make_picture, make_record
 from miniature import write_miniature
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 
 from anomalyr1 import cli
 from anomalyr1.data.records import write_records
+from anomalyr1.engines.chat_messages import encode_picture
 from anomalyr1.engines.openai_engine import OpenAIEngine, OpenAISettings, split_name
 from anomalyr1.evaluation.answers import load_answers
 from anomalyr1.inspector import Inspector
@@ -139,8 +141,35 @@ def test_the_prompt_travels_in_the_format_of_the_official_client(
     ]  # fmt: skip
     url = user["content"][1]["image_url"]["url"]
     head, _, data = url.partition(",")
-    assert head == "data:image/jpeg;base64"
+    assert head == "data:image/png;base64"
     assert Image.open(io.BytesIO(base64.b64decode(data))).size == made.image_sizes_wh[0] == (56, 56)
+
+
+def test_a_small_picture_travels_without_loss_and_a_large_one_as_jpeg() -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (512, 513, 3)).astype(np.uint8)
+    for picture, kind in ((noise[:, :512], "PNG"), (noise, "JPEG")):
+        uri = encode_picture(Image.fromarray(picture))
+        sent = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+        assert (sent.format, sent.size) == (kind, picture.shape[1::-1])
+        assert np.array_equal(np.asarray(sent), picture) == (kind == "PNG")
+
+
+def test_sizes_and_log_probabilities_that_make_no_sense_are_left_out(
+    serve: Callable[..., Endpoint],
+) -> None:
+    odd: list[Any] = [None, 3, {}, {"image_sizes_wh": [[56, 56]]}, {"image_sizes_wh": [[0, 1], 2]}]
+
+    def script(number: int, request: object) -> Reply:
+        status, body, headers = say(NORMAL, anomalyr1=odd[number])
+        assert isinstance(body, dict)
+        body["choices"][0]["logprobs"] = [None, 3, {"content": None}, {"content": [{}]}, []][number]
+        return status, body, headers
+
+    endpoint = serve(script)
+    for made in ask(make_engine(endpoint, concurrency=1, logprobs=True), len(odd)):
+        assert (made.text, made.token_logprobs) == (NORMAL, ())
+        assert made.image_sizes_wh == ((56, 56), (56, 56))
+    assert all(request["logprobs"] for request in endpoint.requests)
 
 
 def test_cost_and_tokens_are_counted(serve: Callable[..., Endpoint]) -> None:
@@ -262,6 +291,28 @@ def test_requests_run_side_by_side_but_never_more_than_allowed(
     made = ask(make_engine(endpoint, concurrency=3), 9)
     assert endpoint.most_under_way == 3
     assert [one.text for one in made] == [NORMAL] * 9
+
+
+def test_a_stream_that_breaks_off_or_cannot_begin_is_an_error(
+    serve: Callable[..., Endpoint],
+) -> None:
+    def chunk(text: str) -> str:
+        choice = {"index": 0, "delta": {"content": text}, "finish_reason": None}
+        body = {"id": "x", "object": "chat.completion.chunk", "created": 1, "model": "m"}
+        return f"data: {json.dumps(body | {'choices': [choice]})}\n\n"
+
+    broken = chunk("so far") + 'data: {"error": {"message": "out of memory"}}\n\n'
+    endpoint = serve(
+        lambda number, request: fail(400, "no") if number else (200, broken.encode(), {})
+    )
+    engine = make_engine(endpoint)
+    prompt = build_inspection_prompt(make_record(Path("a.png")), num_references=0, hint=None)
+    pieces = engine.stream(prompt, [Image.new("RGB", (64, 48))])
+    assert next(pieces) == "so far"
+    with pytest.raises(InputError, match="out of memory"):
+        next(pieces)
+    with pytest.raises(InputError, match="HTTP 400: no"):
+        list(engine.stream(prompt, [Image.new("RGB", (64, 48))]))
 
 
 def test_a_name_that_is_no_endpoint_is_refused() -> None:

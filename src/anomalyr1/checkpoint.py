@@ -91,6 +91,39 @@ def load_checkpoint(source: str, *, device: str = "auto", dtype: str = "auto") -
     return Checkpoint(model, processor, _FRAMES[config.model_type], source, settings)
 
 
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a checkpoint's parts are, for programs that load models themselves: `model` is a folder
+    or hub id, `adapter` a folder with a LoRA adapter on it or None."""
+
+    model: str
+    adapter: Path | None
+    frame: BoxFrame
+    settings: CheckpointSettings
+
+
+def find_layout(source: str) -> Layout:
+    """The parts of "nano", a folder or a hub id, without loading weights.
+
+    Raises InputError as `load_checkpoint` does for what is no checkpoint or of another family.
+    """
+    folder = resolve_source(source)
+    adapter = Path(folder) if adapters.is_adapter(Path(folder)) else None
+    model = folder if adapter is None else resolve_base(adapter)
+    from transformers import AutoConfig
+
+    try:
+        config = AutoConfig.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{model} is not a checkpoint that can be read: {error}") from error
+    if config.model_type not in _FRAMES:
+        raise InputError(
+            f"{model} is a {config.model_type!r} model; supported are {', '.join(_FRAMES)}"
+        )
+    settings = _read_settings(folder if (Path(folder) / SETTINGS_FILE).is_file() else model)
+    return Layout(model, adapter, _FRAMES[config.model_type], settings)
+
+
 def _choose_device(device: str) -> str:
     import torch
 

@@ -166,7 +166,7 @@ def find_images(paths: Sequence[str | Path]) -> list[Path]:
     found: dict[Path, None] = {}
     for path in map(Path, paths):
         if path.is_dir():
-            found.update(dict.fromkeys(_walk(path, frozenset())))
+            found.update(dict.fromkeys(walk_images(path)))
         elif path.exists():
             found[path] = None
         else:
@@ -225,6 +225,11 @@ def write_bytes_atomic(path: str | Path, payload: bytes) -> None:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def walk_images(folder: Path) -> Iterator[Path]:
+    """The pictures of one folder as `find_images` finds them, one by one."""
+    yield from _walk(folder, frozenset())
 
 
 def _walk(folder: Path, above: frozenset[Path]) -> Iterator[Path]:

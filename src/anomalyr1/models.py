@@ -1,6 +1,7 @@
 """The one door for `--model`: from its text to an engine or an inspector.
 
-nano, a checkpoint folder or a hub id; `openai:URL#NAME`, a model behind an endpoint;
+nano, a checkpoint folder or a hub id; `vllm:` and one of these, run by vLLM; `openai:URL#NAME`, a
+model behind an endpoint;
 `detector:patch-memory` or `detector:dinov2:SOURCE`, a detector without a language model; `random`
 and `majority`, for sanity.
 """
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 DETECTOR_PREFIX = "detector:"
 DINOV2_PREFIX = "dinov2:"
 OPENAI_PREFIX = "openai:"
+VLLM_PREFIX = "vllm:"
 BASELINES = ("random", "majority")
 
 
@@ -69,12 +71,44 @@ def describe_weights(model: str, hint: str = "auto") -> dict[str, object]:
     source = model if detector is None else "nano"  # the bundled folder holds the bundled detector
     weights = dinov2 = None
     if source not in BASELINES and not source.startswith(OPENAI_PREFIX):
-        weights = hash_weights(source, with_detector=hint == "auto") or None
+        own = source.removeprefix(VLLM_PREFIX)
+        weights = hash_weights(own, with_detector=hint == "auto") or None
     elif hint == "auto" and source not in BASELINES:
         weights = hash_weights("nano")
     if hint.startswith(DINOV2_PREFIX):
         dinov2 = hash_weights(hint.removeprefix(DINOV2_PREFIX), with_detector=False) or None
     return {"weights_sha256": weights, "hint_weights_sha256": dinov2}
+
+
+def name_model(model: str, engine: str | None) -> str:
+    """The `--model` that `--model` and `--engine` (None: not given) together stand for.
+
+    >>> name_model("nano", "openai:http://127.0.0.1:8000/v1")
+    'openai:http://127.0.0.1:8000/v1#nano'
+    """
+    if engine is None:
+        return model
+    if model in BASELINES or model.startswith((DETECTOR_PREFIX, OPENAI_PREFIX, VLLM_PREFIX)):
+        raise InputError(f"--model {model} says itself what runs it: leave --engine out")
+    if engine == "transformers":
+        return model
+    if engine.startswith(OPENAI_PREFIX):
+        return f"{engine}#{model}"
+    if engine == "vllm":
+        return VLLM_PREFIX + model
+    raise InputError(f"--engine is {engine!r}; choose transformers, vllm or openai:URL")
+
+
+def check_model(model: str) -> None:
+    """Raise InputError for a model that cannot be used, as far as that shows without loading it."""
+    if name_detector(model) is not None or model in BASELINES:
+        return
+    if model.startswith(OPENAI_PREFIX):
+        from anomalyr1.engines.openai_engine import split_name
+
+        split_name(model)
+        return
+    resolve_source(model.removeprefix(VLLM_PREFIX))
 
 
 def build_engine(
@@ -100,7 +134,11 @@ def build_engine(
         from anomalyr1.engines.openai_engine import OpenAIEngine, split_name
 
         return OpenAIEngine(*split_name(model), settings=asking)
-    resolve_source(model)  # before the import below, which takes seconds
+    resolve_source(model.removeprefix(VLLM_PREFIX))  # before imports that take seconds
+    if model.startswith(VLLM_PREFIX):
+        from anomalyr1.engines.vllm_engine import VllmEngine
+
+        return VllmEngine.load(model.removeprefix(VLLM_PREFIX))
     from anomalyr1.engines.transformers_engine import TransformersEngine
 
     return TransformersEngine.load(model, device=device)
@@ -126,10 +164,11 @@ def build_inspector(
         return DetectorAlone(detector, model)
     if model in BASELINES:
         return Inspector(build_engine(model, records=records))
-    if model.startswith(OPENAI_PREFIX):
+    if model.startswith((OPENAI_PREFIX, VLLM_PREFIX)):
         engine = build_engine(model, asking=asking)
         masker = build_masker(masks, sam2_model=sam2_model) if masks != "none" else None
-        return Inspector(engine, detector=load_detector(hint), masker=masker)
+        own = model.removeprefix(VLLM_PREFIX) if model.startswith(VLLM_PREFIX) else "nano"
+        return Inspector(engine, detector=load_detector(hint, own), masker=masker)
     return Inspector.load(model, hint=hint, masks=masks, sam2_model=sam2_model, device=device)
 
 

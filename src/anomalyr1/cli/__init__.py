@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from anomalyr1.cli import adapt, data, demo, evaluate, export, inspect, serve, train
+from anomalyr1.cli import adapt, batch, data, demo, evaluate, export, hub, inspect, serve, train
 from anomalyr1.cli.console import fail
 from anomalyr1.types import InputError
 
@@ -19,6 +19,8 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 app.command("inspect")(inspect.inspect)
+app.command("batch", epilog=batch.EXAMPLES)(batch.batch)
+app.command("report")(batch.report)
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
 app.command("adapt")(adapt.adapt)
@@ -26,6 +28,7 @@ app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.add_typer(serve.store_app, name="store")
 app.add_typer(serve.model_app, name="model")
+app.add_typer(hub.app, name="hub")
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 

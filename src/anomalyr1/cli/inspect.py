@@ -58,6 +58,12 @@ def inspect(
             "--model", "-m", help='"nano", a checkpoint folder, a hub id or openai:URL#NAME.'
         ),
     ] = "nano",
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            help="What runs the model: transformers, vllm or openai:URL; else its name says."
+        ),
+    ] = None,
     hint: Annotated[
         str, typer.Option(help="auto: show the model an anomaly map; none; dinov2:ID.")
     ] = "auto",
@@ -87,8 +93,9 @@ def inspect(
 ) -> None:
     """Inspect pictures: a verdict, a score, the reasoning, boxes and masks for each."""
     from anomalyr1.masks import MASKER_NAMES
-    from anomalyr1.models import build_inspector, describe_weights
+    from anomalyr1.models import build_inspector, describe_weights, name_model
 
+    model = name_model(model, engine)
     check_choice("--masks", masks, MASKER_NAMES)
     asking = read_asking(concurrency, timeout, retries, prices)
     pictures = find_pictures(paths, out_dir)

@@ -6,6 +6,7 @@ and how far each patch is from the given normal pictures. Runs on onnxruntime.
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -96,12 +97,16 @@ class PatchMemoryDetector:
 
 
 def open_session(path: Path, num_threads: int | None = None) -> Any:
-    """An onnxruntime CPU session. Raises InputError naming a file that is not there."""
+    """An onnxruntime CPU session, held to `num_threads` or else to OMP_NUM_THREADS where that is
+    set, which onnxruntime itself ignores. Raises InputError naming a file that is not there."""
     import onnxruntime
 
     if not path.is_file():
         raise InputError(f"{path} is missing: the detector is not complete; reinstall anomalyr1")
     options = onnxruntime.SessionOptions()
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    if num_threads is None and given.isascii() and given.isdigit():
+        num_threads = int(given)
     if num_threads is not None:
         options.intra_op_num_threads = num_threads
     options.log_severity_level = 3

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Protocol
 
 from PIL import Image
@@ -39,9 +39,14 @@ class Engine(Protocol):
         """One completion a prompt, in order; `pictures[i]` are those `prompts[i]` indexes.
 
         Temperature 0 is greedy. The text of one prompt does not depend on the others in the call.
+        A prompt that cannot be put is an InputError or a completion whose `finish_reason` is
+        "error". `tests/test_engine_conformance.py` is this protocol as tests.
         """
         ...
 
-    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Iterator[str]:
-        """The greedy text of one prompt, piece by piece as it is written."""
+    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Generator[str, None, None]:
+        """The greedy text of one prompt, piece by piece as it is written.
+
+        Closing the iterator stops the model, which is then free for the next prompt.
+        """
         ...

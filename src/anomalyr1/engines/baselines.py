@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from random import Random
 from typing import Literal
 
@@ -59,7 +59,7 @@ class BaselineEngine:
             for prompt, shown in zip(prompts, pictures, strict=True)
         ]
 
-    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Iterator[str]:
+    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Generator[str, None, None]:
         """The whole answer as one piece."""
         yield self.generate([prompt], [pictures])[0].text
 

@@ -6,12 +6,10 @@ again with growing pauses; nothing else is. A refusal and an error are completio
 
 from __future__ import annotations
 
-import base64
-import io
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -21,6 +19,7 @@ from typing import Any
 from PIL import Image
 
 from anomalyr1.checkpoint import CheckpointSettings
+from anomalyr1.engines.chat_messages import build_messages
 from anomalyr1.types import BoxFrame, Completion, InputError, Prompt
 
 PREFIX = "openai:"
@@ -40,7 +39,8 @@ FATAL = {
 class OpenAISettings:
     """How to ask. `retries` are further tries after a 429 or 5xx, the pause before the first one
     `pause_s`, doubled each time up to `longest_pause_s`; a server's Retry-After counts if longer.
-    Prices are per million tokens, read and written, for the cost."""
+    Prices are per million tokens, read and written, for the cost. `logprobs` asks for those of the
+    tokens written; some hosted models refuse that."""
 
     concurrency: int = 8
     timeout_s: float = 120.0
@@ -48,6 +48,7 @@ class OpenAISettings:
     pause_s: float = 1.0
     longest_pause_s: float = 60.0
     prices: tuple[float, float] | None = None
+    logprobs: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,17 +149,40 @@ class OpenAIEngine:
         key that is refused, a model or path that is not there."""
         if not prompts:
             return []
-        options = {
+        options: dict[str, Any] = {
             "max_tokens": max_new_tokens or self.settings.max_new_tokens,
             "temperature": temperature,
             "seed": seed,
         }
+        if self._asking.logprobs:
+            options["logprobs"] = True
         with ThreadPoolExecutor(min(self._asking.concurrency, len(prompts))) as pool:
             return list(pool.map(self._complete, prompts, pictures, repeat(options)))
 
-    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Iterator[str]:
-        """The whole text as one piece."""
-        yield self.generate([prompt], [pictures])[0].text
+    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Generator[str, None, None]:
+        """The greedy text, piece by piece as the server sends it; closing hangs up.
+
+        Raises InputError where the server fails, before or while it writes.
+        """
+        import openai
+
+        shown = [picture.resize(self.shown_size(picture.size)) for picture in pictures]
+        request = {
+            "model": self._name,
+            "messages": build_messages(prompt, shown),
+            "max_tokens": self.settings.max_new_tokens,
+            "temperature": 0.0,
+            "stream": True,
+        }
+        try:
+            with self._ask(request) as answer:
+                for chunk in answer:
+                    for choice in getattr(chunk, "choices", None) or ():
+                        piece = getattr(getattr(choice, "delta", None), "content", None)
+                        if isinstance(piece, str) and piece:
+                            yield piece
+        except (_Failed, openai.OpenAIError, ValueError) as error:
+            raise InputError(f"{self.engine_id}: {_shorten(str(error))}") from error
 
     def _complete(
         self, prompt: Prompt, pictures: Sequence[Image.Image], options: dict[str, Any]
@@ -223,7 +247,12 @@ class OpenAIEngine:
             self._counts[2] += read
             self._counts[3] += written
         made = Completion(
-            prompt.record_id, "", written, image_sizes_wh=sizes, seed=seed, num_prompt_tokens=read
+            prompt.record_id,
+            "",
+            written,
+            image_sizes_wh=_read_sizes(answer, len(sizes)) or sizes,
+            seed=seed,
+            num_prompt_tokens=read,
         )
         choices: Any = getattr(answer, "choices", None)
         message = getattr(choices[0], "message", None) if choices else None
@@ -241,35 +270,42 @@ class OpenAIEngine:
         thought = getattr(message, "reasoning_content", None)
         if isinstance(thought, str) and thought and "<think>" not in text:
             text = f"<think>{thought}</think>{text}"
-        return replace(made, text=text, finish_reason="length" if reason == "length" else "stop")
+        return replace(
+            made,
+            text=text,
+            finish_reason="length" if reason == "length" else "stop",
+            token_logprobs=_read_logprobs(choices[0]),
+        )
 
 
 class _Failed(Exception):
     """Why one request has no answer; never leaves this module."""
 
 
-def build_messages(prompt: Prompt, pictures: Sequence[Image.Image]) -> list[dict[str, Any]]:
-    """The prompt as chat messages; pictures are data URIs, in the places that index them."""
-    messages = []
-    for message in prompt.messages:
-        if all(isinstance(part, str) for part in message.parts):
-            content: Any = "\n".join(str(part) for part in message.parts)
-        else:
-            content = [
-                {"type": "text", "text": part}
-                if isinstance(part, str)
-                else {"type": "image_url", "image_url": {"url": encode_picture(pictures[part])}}
-                for part in message.parts
-            ]
-        messages.append({"role": message.role, "content": content})
-    return messages
+def _read_sizes(answer: Any, count: int) -> tuple[tuple[int, int], ...] | None:
+    """The sizes at which the model saw the pictures, where the server tells them: this package's
+    does, under "anomalyr1", since nano sees less than it is sent."""
+    told = (getattr(answer, "model_extra", None) or {}).get("anomalyr1")
+    sizes = told.get("image_sizes_wh") if isinstance(told, dict) else None
+    if not isinstance(sizes, list) or len(sizes) != count:
+        return None
+    whole = [
+        tuple(size)
+        for size in sizes
+        if isinstance(size, list)
+        and len(size) == 2
+        and all(type(side) is int and side > 0 for side in size)
+    ]
+    return tuple(whole) if len(whole) == count else None
 
 
-def encode_picture(picture: Image.Image) -> str:
-    """A JPEG data URI at quality 95 with full colour resolution: faint defects stay."""
-    buffer = io.BytesIO()
-    picture.convert("RGB").save(buffer, format="JPEG", quality=95, subsampling=0)
-    return f"data:image/jpeg;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+def _read_logprobs(choice: Any) -> tuple[float, ...]:
+    tokens: Any = getattr(getattr(choice, "logprobs", None), "content", None)
+    if not isinstance(tokens, list):
+        return ()
+    found = [getattr(token, "logprob", None) for token in tokens]
+    known = [value for value in found if isinstance(value, float)]
+    return tuple(known) if len(known) == len(found) else ()
 
 
 def _shorten(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 from PIL import Image
 
@@ -11,7 +11,11 @@ from anomalyr1.types import BoxFrame, Completion, Prompt
 
 
 class ScriptedEngine:
-    """Answers each prompt with `script(prompt, pictures)`: a text, or a whole Completion."""
+    """Answers each prompt with `script(prompt, pictures)`: a text, or a whole Completion.
+
+    Of a text, words are the tokens: `max_new_tokens` cuts behind as many. A Completion stays as
+    it is.
+    """
 
     def __init__(
         self,
@@ -42,18 +46,23 @@ class ScriptedEngine:
         for prompt, shown in zip(prompts, pictures, strict=True):
             said = self._script(prompt, shown)
             if isinstance(said, str):
+                words = said.split(" ")
+                kept = words[: max_new_tokens or len(words)]
                 said = Completion(
                     record_id=prompt.record_id,
-                    text=said,
-                    num_tokens=len(said.split()),
+                    text=" ".join(kept),
+                    num_tokens=len(kept),
+                    finish_reason="length" if len(kept) < len(words) else "stop",
                     image_sizes_wh=tuple(picture.size for picture in shown),
                     seed=seed,
                 )
             completions.append(said)
         return completions
 
-    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Iterator[str]:
+    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Generator[str, None, None]:
         """The script's text, word by word."""
         text = self.generate([prompt], [pictures])[0].text
-        for word in text.split(" "):
-            yield word + " "
+        first, *others = text.split(" ")
+        yield first
+        for word in others:
+            yield f" {word}"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from functools import lru_cache
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import torch
 from PIL import Image
-from transformers import LogitsProcessorList
+from transformers import LogitsProcessorList, StoppingCriteriaList
 
 from anomalyr1.checkpoint import (
     Checkpoint,
@@ -163,18 +163,23 @@ class TransformersEngine:
             mask[place, longest - len(row) :] = 1
         return ids.to(self._model.device), mask.to(self._model.device)
 
-    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Iterator[str]:
-        """The greedy text of one prompt, piece by piece; generation runs in a thread of its own."""
+    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Generator[str, None, None]:
+        """The greedy text of one prompt, piece by piece; generation runs in a thread of its own.
+
+        Closing the iterator stops the model within a token.
+        """
         from transformers import TextIteratorStreamer
 
         streamer = TextIteratorStreamer(
             self._processor.tokenizer, skip_prompt=True, skip_special_tokens=True
         )
+        closed = Event()
         settings = {
             **self._inputs(prompt, pictures),
             "max_new_tokens": self.settings.max_new_tokens,
             "do_sample": False,
             "streamer": streamer,
+            "stopping_criteria": StoppingCriteriaList([_Stopped(closed)]),
             "pad_token_id": self._processor.tokenizer.pad_token_id,
         }
         failures: list[Exception] = []
@@ -188,8 +193,11 @@ class TransformersEngine:
 
         worker = Thread(target=write, daemon=True)
         worker.start()
-        yield from streamer
-        worker.join()
+        try:
+            yield from streamer
+        finally:
+            closed.set()
+            worker.join()
         if failures:
             raise failures[0]
 
@@ -256,6 +264,16 @@ class TransformersEngine:
         for index, part, whole in zip(asked, anomalous, total, strict=True):
             verdicts[index] = float(part / whole) if whole > 1e-6 else None
         return verdicts
+
+
+class _Stopped:
+    """A stopping criterion: nobody listens any more."""
+
+    def __init__(self, closed: Event) -> None:
+        self._closed = closed
+
+    def __call__(self, input_ids: Any, scores: Any, **_settings: Any) -> Any:
+        return torch.full((len(input_ids),), self._closed.is_set(), device=input_ids.device)
 
 
 class _Watch:

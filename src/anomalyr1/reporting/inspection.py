@@ -93,13 +93,15 @@ def write_report(
     findings: Sequence[Finding],
     settings: Mapping[str, object],
     image_root: Path | None = None,
+    summary: Summary | None = None,
 ) -> Path:
     """Write `out_dir`/report.html for the findings of a run; returns its path.
 
     Photographs are read from `finding.image`: as given, else below `image_root`, else below
     `out_dir`. Masks (8-bit grey PNG) and maps (8 or 16 bits) are read below it. `settings` are
     shown as a table; "model" and "hint" also at the top. More than `MAX_CARDS` findings: those
-    with the highest scores are shown and the page says so. Raises InputError where the file cannot
+    with the highest scores are shown and the page says so. `summary` counts what the findings are a
+    selection of; without it, they are all there is. Raises InputError where the file cannot
     be written; an older report is then left as it was.
     """
     ordered = sorted(findings, key=compute_rank, reverse=True)
@@ -109,13 +111,18 @@ def write_report(
     template = build_page_environment().get_template("inspection.html.j2")
     # Cards are built as the page is written: ten thousand pictures never lie in memory at once.
     parts = template.generate(
-        summary=_build_summary(findings, len(shown)),
+        summary=summary or _build_summary(findings, len(shown)),
         cards=_build_cards(shown, out_dir, roots, side),
         settings={clean(str(name)): clean(str(value)) for name, value in settings.items()},
     )
     path = out_dir / "report.html"
     write_page(path, parts)
     return path
+
+
+def tell_time() -> str:
+    """Now, as a report says when it was written."""
+    return datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def compute_rank(finding: Finding) -> float:
@@ -144,7 +151,7 @@ def _build_summary(findings: Sequence[Finding], n_shown: int) -> Summary:
         categories=tuple(
             sorted({clean(finding.category) for finding in findings if finding.category})
         ),
-        written=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        written=tell_time(),
     )
 
 

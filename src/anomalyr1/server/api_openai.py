@@ -7,9 +7,12 @@ import base64
 import binascii
 import json
 import re
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import Future
+from contextlib import closing
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -22,7 +25,7 @@ from anomalyr1.inspector import Inspector
 from anomalyr1.reporting.page import clean
 from anomalyr1.server.pictures import MAX_UPLOAD_BYTES, MAX_UPLOAD_PIXELS
 from anomalyr1.server.station import RETRY_SECONDS, Here
-from anomalyr1.types import InputError, Message, Prompt
+from anomalyr1.types import Completion, InputError, Message, Prompt
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 MOST_CHAT_PICTURES = 16
@@ -61,6 +64,7 @@ class Chat(BaseModel):
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     n: Annotated[int, Field(ge=1, le=1)] = 1
     stream: bool = False
+    logprobs: bool = False
 
 
 @router.get("/models")
@@ -88,12 +92,17 @@ async def complete(station: Here, chat: Chat) -> Response:
     }
     loop = asyncio.get_running_loop()
     pieces: asyncio.Queue[str | None] = asyncio.Queue()
+    hung_up = threading.Event()
 
-    def write(inspector: Inspector) -> tuple[str, int, str]:
-        if chat.stream and limit is None and chat.temperature == 0:
-            for piece in inspector.engine.stream(prompt, pictures):
-                loop.call_soon_threadsafe(pieces.put_nowait, piece)
-            return "", 0, "stop"
+    def write(inspector: Inspector) -> Completion:
+        whole = limit is None or limit >= inspector.engine.settings.max_new_tokens
+        if chat.stream and whole and chat.temperature == 0:
+            with closing(inspector.engine.stream(prompt, pictures)) as written:
+                for piece in written:
+                    loop.call_soon_threadsafe(pieces.put_nowait, piece)
+                    if hung_up.is_set():
+                        break
+            return Completion("chat", "")
         done = inspector.engine.generate(
             [prompt],
             [pictures],
@@ -103,7 +112,7 @@ async def complete(station: Here, chat: Chat) -> Response:
         )[0]
         if chat.stream:
             loop.call_soon_threadsafe(pieces.put_nowait, done.text)
-        return clean(done.text), done.num_tokens, done.finish_reason
+        return done
 
     future = station.worker.call(write)
     if future is None:
@@ -111,16 +120,17 @@ async def complete(station: Here, chat: Chat) -> Response:
         return _refuse(429, "the queue is full", "rate_limit_exceeded")
     if chat.stream:
         future.add_done_callback(lambda _: loop.call_soon_threadsafe(pieces.put_nowait, None))
-        return StreamingResponse(_stream(head, pieces, future), media_type="text/event-stream")
+        written = _stream(head, pieces, future, hung_up)
+        return StreamingResponse(written, media_type="text/event-stream")
     try:
-        text, num_tokens, reason = await asyncio.wrap_future(future)
+        done = await asyncio.wrap_future(future)
     except InputError as error:
         return _refuse(400, str(error), "invalid_request")
     choice = {
         "index": 0,
-        "message": {"role": "assistant", "content": text},
-        "finish_reason": reason,
-        "logprobs": None,
+        "message": {"role": "assistant", "content": clean(done.text)},
+        "finish_reason": done.finish_reason,
+        "logprobs": _tell_logprobs(done) if chat.logprobs else None,
     }
     # Tokens of the prompt are not counted by the engine, so only those written are told.
     return JSONResponse(
@@ -129,32 +139,49 @@ async def complete(station: Here, chat: Chat) -> Response:
             "object": "chat.completion",
             "choices": [choice],
             "usage": {
-                "completion_tokens": num_tokens,
+                "completion_tokens": done.num_tokens,
                 "prompt_tokens": 0,
-                "total_tokens": num_tokens,
+                "total_tokens": done.num_tokens,
             },
+            # Boxes are in pixels of the pictures as the model saw them, not as they were sent.
+            "anomalyr1": {"image_sizes_wh": [list(size) for size in done.image_sizes_wh]},
         }
     )
 
 
+def _tell_logprobs(done: Completion) -> dict[str, Any]:
+    """Log-probabilities in the protocol's shape; the tokens' texts are not known here."""
+    tokens: list[dict[str, Any]] = [
+        {"token": "", "logprob": value, "bytes": None, "top_logprobs": []}
+        for value in done.token_logprobs
+    ]
+    return {"content": tokens, "refusal": None}
+
+
 async def _stream(
-    head: dict[str, Any], pieces: asyncio.Queue[str | None], future: Any
+    head: dict[str, Any],
+    pieces: asyncio.Queue[str | None],
+    future: Future[Completion],
+    hung_up: threading.Event,
 ) -> AsyncIterator[str]:
     def chunk(delta: dict[str, str], reason: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": reason}
         body = {**head, "object": "chat.completion.chunk", "choices": [choice]}
         return f"data: {json.dumps(body)}\n\n"
 
-    yield chunk({"role": "assistant", "content": ""})
-    while (piece := await pieces.get()) is not None:
-        yield chunk({"content": piece})
-    error = future.exception()
-    if error is not None:
-        reason = str(error) if isinstance(error, InputError) else "internal error"
-        yield f"data: {json.dumps({'error': {'message': reason, 'type': 'server_error'}})}\n\n"
-        return
-    yield chunk({}, future.result()[2])
-    yield "data: [DONE]\n\n"
+    try:
+        yield chunk({"role": "assistant", "content": ""})
+        while (piece := await pieces.get()) is not None:
+            yield chunk({"content": piece})
+        error = future.exception()
+        if error is not None:
+            reason = str(error) if isinstance(error, InputError) else "internal error"
+            yield f"data: {json.dumps({'error': {'message': reason, 'type': 'server_error'}})}\n\n"
+            return
+        yield chunk({}, future.result().finish_reason)
+        yield "data: [DONE]\n\n"
+    finally:
+        hung_up.set()
 
 
 def _read_chat(chat: Chat) -> tuple[Prompt, list[Image.Image]]:

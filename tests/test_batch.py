@@ -1,0 +1,437 @@
+"""Batch jobs without Ray: sources, blocks, shards, what a worker does. Ray is in test_batch_ray."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from builders import NORMAL, anomalous, make_inspector, make_picture
+from typer.testing import CliRunner
+
+from anomalyr1 import cli
+from anomalyr1.distributed import plan
+from anomalyr1.distributed.attempts import WHOLE_TRIES
+from anomalyr1.distributed.job import add_counts, claim_destination, close_job, plan_job
+from anomalyr1.distributed.plan import (
+    Item,
+    PlanSize,
+    cut_blocks,
+    list_items,
+    load_block,
+    write_plan,
+)
+from anomalyr1.distributed.reading import iterate_rows
+from anomalyr1.distributed.shards import (
+    build_row,
+    build_shard,
+    count_rows,
+    decode_mask,
+    load_rows,
+    parse_row,
+    read_counts,
+)
+from anomalyr1.distributed.storage import exists, join, read_bytes, walk_pictures, write_whole
+from anomalyr1.distributed.worker import BlockWorker, Job, name_shard
+from anomalyr1.inspector import Inspection, Inspector
+from anomalyr1.types import Defect, Finding, InputError, Record
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """A store in memory that is no local folder; emptied behind the test."""
+    files = fsspec.filesystem("memory")
+    yield "memory://bucket"
+    files.store.clear()
+    files.pseudo_dirs[:] = [""]
+
+
+def fill(folder: Path, *names: str) -> list[str]:
+    return [str(make_picture(folder / name, level=90 + 9 * n)) for n, name in enumerate(names)]
+
+
+def upload(bucket: str, folder: Path) -> None:
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        write_whole(f"{bucket}/{path.relative_to(folder)}", path.read_bytes())
+
+
+def judge(prompt: Any, pictures: Any) -> str:
+    """Broken or normal by the record's name."""
+    name = prompt.record_id.rpartition("/")[2]
+    return anomalous((8, 8, 40, 32)) if "bad" in name else NORMAL
+
+
+def start(
+    destination: Path | str, items: Iterable[Item], size: int = 4, inspector: Any = None
+) -> tuple[BlockWorker, PlanSize]:
+    planned = write_plan(str(destination), cut_blocks(items, size))
+    made = inspector or make_inspector(judge)
+    return BlockWorker(Job(str(destination)), lambda job: made), planned
+
+
+def test_a_folder_is_its_pictures_and_its_first_folders_are_categories(tmp_path: Path) -> None:
+    fill(
+        tmp_path,
+        "nut/b.png",
+        "nut/deep/a.jpg",
+        "gear/c.png",
+        "d.png",
+        ".hidden/e.png",
+        "nut/f.txt.png",
+    )
+    (tmp_path / "nut" / "notes.txt").write_text("no picture")
+    items = list(list_items(str(tmp_path)))
+    assert [(Path(item.image).name, item.category) for item in items] == [
+        ("d.png", ""), ("c.png", "gear"), ("b.png", "nut"), ("a.jpg", "nut"), ("f.txt.png", "nut"),
+    ]  # fmt: skip
+    assert all(item.record_id == item.image for item in items)
+    given = list(list_items(str(tmp_path), category="part", references=("r.png",), knowledge="six"))
+    assert {(item.category, item.references, item.knowledge) for item in given} == {
+        ("part", ("r.png",), "six")
+    }
+
+
+def test_a_store_lists_as_a_folder_does(tmp_path: Path, bucket: str) -> None:
+    fill(tmp_path, "nut/b.png", "nut/deep/a.png", "gear/c.png", "d.png", ".hidden/e.png")
+    upload(bucket, tmp_path)
+    local = [Path(image).relative_to(tmp_path).as_posix() for image in walk_pictures(str(tmp_path))]
+    stored = list(walk_pictures(bucket))
+    assert sorted(stored) == [f"memory://bucket/{name}" for name in sorted(local)]
+    categories = {item.image.rpartition("/")[2]: item.category for item in list_items(bucket)}
+    assert categories == {"a.png": "nut", "b.png": "nut", "c.png": "gear", "d.png": ""}
+
+
+def test_records_and_parquet_name_pictures_beside_them_or_by_url(
+    tmp_path: Path, bucket: str
+) -> None:
+    rows = [
+        {"record_id": "1", "image_path": "a.png", "category": "nut", "reference_paths": ["r.png"]},
+        {"record_id": "2", "image_path": "s3://other/b.png", "knowledge": "six sides"},
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    write_whole(f"{bucket}/lists/all.jsonl", lines.encode())
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "all.parquet")
+    stored = list(list_items(f"{bucket}/lists/all.jsonl", category="", references=("x.png",)))
+    assert stored == [
+        Item("1", "memory://bucket/lists/a.png", "nut", ("memory://bucket/lists/r.png",)),
+        Item("2", "s3://other/b.png", "", ("x.png",), "six sides"),
+    ]
+    local = list(list_items(str(tmp_path / "all.parquet")))
+    assert local[0].image == str(tmp_path / "a.png")
+    assert local[0].references == (str(tmp_path / "r.png"),)
+    assert (local[1].image, local[1].category) == ("s3://other/b.png", "")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.jsonl", b'{"record_id": "1"}\n', r"a\.jsonl:1: .*image_path is missing"),
+        ("a.jsonl", b'\n{"image_path": 3, "record_id": "x"}\n', r"a\.jsonl:2: "),
+        ("a.jsonl", b"[" * 100_000, r"a\.jsonl:1: "),
+        ("a.jsonl", b"\xff\n", r"a\.jsonl:1: "),
+        ("a.parquet", b"no parquet", r"a\.parquet: cannot be reached"),
+        ("missing.jsonl", None, r"missing\.jsonl: no such file"),
+        ("missing", None, "no such folder"),
+    ],
+)
+def test_a_source_that_cannot_be_read_is_named(
+    tmp_path: Path, name: str, content: bytes | None, told: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=told):
+        list(list_items(str(tmp_path / name)))
+
+
+def test_a_list_without_pictures_or_of_another_kind_is_refused(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"path": ["a.png"]}), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match="no column image_path; it has path"):
+        list(list_items(str(tmp_path / "a.parquet")))
+    with pytest.raises(InputError, match="holds no picture"):
+        write_plan(str(tmp_path / "out"), [])
+    with pytest.raises(InputError, match="cannot be opened"):
+        list(walk_pictures("nosuch://bucket/a"))
+
+
+def test_blocks_hold_one_category_each_and_every_picture_once() -> None:
+    items = [Item(str(n), f"{n}.png", f"c{n % 3}", (f"r{n % 3}.png",)) for n in range(100)]
+    blocks = list(cut_blocks(items, 8))
+    assert [block.number for block in blocks] == list(range(len(blocks)))
+    assert sorted(int(id_) for block in blocks for id_ in block.record_ids) == list(range(100))
+    for block in blocks:
+        assert len(block.images) <= 8
+        assert {f"c{int(id_) % 3}" for id_ in block.record_ids} == {block.category}
+    assert len(blocks) == 15  # 34, 33 and 33 pictures
+    assert blocks == list(cut_blocks(items, 8))
+
+
+def test_a_source_where_every_picture_has_its_own_reference_keeps_few_blocks_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(plan, "MOST_OPEN_BLOCKS", 4)
+    drawn: list[int] = []
+
+    def items() -> Iterator[Item]:
+        for n in range(40):
+            drawn.append(n)
+            yield Item(str(n), f"{n}.png", "board", (f"r{n}.png",))
+
+    blocks = cut_blocks(items(), 8)
+    next(blocks)
+    assert len(drawn) == 5
+    assert [block.record_ids for block in blocks] == [(str(n),) for n in range(1, 40)]
+
+
+def test_a_plan_is_read_back_block_by_block(tmp_path: Path) -> None:
+    odd = "bad\udcff\u2028.png"  # a file's name that is no UTF-8
+    items = [Item(f"{n}{odd}", f"{n}{odd}") for n in range(1100)]
+    size = write_plan(str(tmp_path), cut_blocks(items, 1))
+    assert size == PlanSize(1100, 1100)
+    for number in (0, 15, 16, 511, 512, 1099):
+        assert load_block(str(tmp_path), number).record_ids == (f"{number}{odd}",)
+
+
+def test_a_row_brings_back_finding_and_masks(tmp_path: Path) -> None:
+    mask = np.zeros((48, 64), np.bool_)
+    mask[5:20, 7:9] = True
+    finding = Finding(
+        "1", "s3://b/1\udcff.png", "anomalous", 0.75, 0.5, "because \udce9",
+        (Defect("crack", "a crack", (7, 5, 9, 20), confidence=0.5), Defect("", "", (0, 0, 1, 1))),
+        "raw", "ok", "nano", "inspect-v1", "nut", 0.25, image_size_wh=(64, 48),
+    )  # fmt: skip
+    write_whole(str(tmp_path / "a.parquet"), build_shard([build_row(finding, [mask])]))
+    (row,) = load_rows(str(tmp_path / "a.parquet"))
+    again, (mask_again,) = parse_row(row)
+    cleaned = replace(finding, image="s3://b/1\ufffd.png", reasoning="because \ufffd")
+    assert again == cleaned
+    assert np.array_equal(mask_again, mask)
+    assert row["defects"][0]["mask"]["size"] == [48, 64]
+    assert row["defects"][1]["mask"] is None
+    assert read_counts(str(tmp_path / "a.parquet")) == count_rows([row])
+
+
+def test_masks_are_the_run_lengths_that_coco_defines() -> None:
+    # Column by column, zeros first: 2 zeros, 3 ones, 1 zero, in COCO's characters.
+    assert decode_mask({"size": [2, 3], "counts": "231"}).tolist() == [
+        [False, True, True],
+        [False, True, False],
+    ]
+
+
+def test_a_worker_writes_the_rows_that_the_inspector_finds(tmp_path: Path) -> None:
+    images = fill(tmp_path / "in", "1.png", "2_bad.png", "3.png", "4_bad.png", "5.png")
+    items = list(list_items(str(tmp_path / "in")))
+    worker, size = start(tmp_path / "out", items)
+    outcome = worker({"id": np.arange(size.num_blocks)})
+    assert outcome["number"] == [0, 1]
+    assert outcome["rows"] == [4, 1] and outcome["anomalous"] == [2, 0]
+    rows = [
+        row for number in range(2) for row in load_rows(str(tmp_path / "out" / name_shard(number)))
+    ]
+    expected = make_inspector(judge).inspect_records([Record(name, Path(name)) for name in images])
+    for row, inspection in zip(rows, expected, strict=True):
+        finding, masks = parse_row(row)
+        assert replace(finding, seconds=0) == replace(inspection.finding, seconds=0)
+        assert len(masks) == len(inspection.masks)
+        for one, other in zip(masks, inspection.masks, strict=True):
+            assert np.array_equal(one, other)
+
+
+def test_a_bad_picture_is_a_row_and_the_others_are_as_without_it(
+    tmp_path: Path, bucket: str
+) -> None:
+    fill(tmp_path / "in", "1.png", "3_bad.png")
+    (tmp_path / "in" / "2.png").write_bytes(b"cut off")
+    (tmp_path / "in" / "4.png").write_bytes((tmp_path / "in" / "1.png").read_bytes()[:400])
+    upload(bucket, tmp_path / "in")
+    for source in (str(tmp_path / "in"), bucket):
+        items = [*list_items(source), Item("gone", join(source, "gone.png"))]
+        out = tmp_path / source.replace("/", "_")
+        worker, _ = start(out, items, 8)
+        counts = worker.work(0)
+        assert (counts.rows, counts.normal, counts.anomalous, counts.errors) == (5, 1, 1, 3)
+        rows = load_rows(str(out / name_shard(0)))
+        for row in rows:
+            if row["error"]:
+                assert row["verdict"] == "unread"
+                assert row["image"] in row["error"]
+
+
+def test_references_of_a_store_are_fetched_once_for_a_category(tmp_path: Path, bucket: str) -> None:
+    fill(tmp_path / "in", *(f"{n}.png" for n in range(6)))
+    fill(tmp_path / "good", "r.png")
+    upload(bucket, tmp_path)
+    reference = f"{bucket}/good/r.png"
+    items = list(list_items(f"{bucket}/in", references=(reference,)))
+    seen: list[int] = []
+
+    def script(prompt: Any, pictures: Sequence[Any]) -> str:
+        seen.append(len(pictures))
+        return NORMAL
+
+    worker, size = start(tmp_path / "out", items, 3, make_inspector(script, hint=False))
+    worker.work(0)
+    fsspec.filesystem("memory").rm("/bucket/good/r.png")
+    worker.work(1)
+    assert seen == [2] * 6
+    rows = load_rows(str(tmp_path / "out" / name_shard(1)))
+    assert {row["reference"] for row in rows} == {reference}
+    fresh = BlockWorker(Job(str(tmp_path / "out")), lambda job: make_inspector(script))
+    failed = fresh.inspect(load_block(str(tmp_path / "out"), 0))
+    assert size.num_blocks == 2
+    assert all(reference in row["error"] and row["verdict"] == "unread" for row in failed)
+
+
+class Breaking:
+    """An inspector that fails, as no inspector should, at pictures whose name says so."""
+
+    model = "breaking"
+
+    def __init__(self) -> None:
+        self._inner: Inspector = make_inspector(judge)
+
+    def inspect_records(
+        self, records: Iterable[Record], *, batch_size: int = 8, seed: int = 0
+    ) -> Iterator[Inspection]:
+        for record in records:
+            if "boom" in record.record_id:
+                raise RuntimeError("out of memory")
+            yield from self._inner.inspect_records([record])
+
+
+def test_a_picture_that_breaks_the_model_costs_its_own_row_only(tmp_path: Path) -> None:
+    names = [f"{n:02d}{'_boom' if n in (3, 11) else ''}.png" for n in range(14)]
+    fill(tmp_path / "in", *names)
+    worker, _ = start(tmp_path / "out", list_items(str(tmp_path / "in")), 20, Breaking())
+    counts = worker.work(0)
+    assert (counts.rows, counts.normal, counts.errors) == (14, 12, 2)
+    rows = load_rows(str(tmp_path / "out" / name_shard(0)))
+    assert [Path(row["image"]).name for row in rows] == names
+    assert {row["error"] for row in rows} == {None, "RuntimeError: out of memory"}
+
+
+def test_a_block_that_is_done_is_not_done_again(tmp_path: Path) -> None:
+    fill(tmp_path / "in", "1.png", "2_bad.png")
+    worker, _ = start(tmp_path / "out", list_items(str(tmp_path / "in")))
+    first = worker.work(0)
+
+    def never(prompt: object, pictures: object) -> str:
+        raise AssertionError("asked again")
+
+    again = BlockWorker(Job(str(tmp_path / "out")), lambda job: make_inspector(never))
+    assert again.work(0) == first
+
+
+def test_a_picture_that_kills_its_worker_is_a_row_in_the_end(tmp_path: Path) -> None:
+    fill(tmp_path / "in", *(f"{n}.png" for n in range(5)))
+
+    class Killed(BaseException):
+        """As SIGKILL: nothing in the worker gets to clean up."""
+
+    def script(prompt: Any, pictures: Any) -> str:
+        if prompt.record_id.endswith("/3.png"):
+            raise Killed
+        return NORMAL
+
+    worker, _ = start(tmp_path / "out", list_items(str(tmp_path / "in")), 8, make_inspector(script))
+    for _ in range(WHOLE_TRIES + 1):
+        with pytest.raises(Killed):
+            worker.work(0)
+    counts = worker.work(0)
+    assert (counts.rows, counts.normal, counts.errors) == (5, 4, 1)
+    rows = load_rows(str(tmp_path / "out" / name_shard(0)))
+    assert [Path(row["image"]).name for row in rows] == [f"{n}.png" for n in range(5)]
+    assert "the worker died at this picture" in rows[3]["error"]
+    assert not list((tmp_path / "out" / "attempts").iterdir())
+
+
+def test_a_job_keeps_its_plan_and_its_settings(tmp_path: Path) -> None:
+    fill(tmp_path / "in", "1.png", "2.png")
+    out = str(tmp_path / "out")
+    claim_destination(out, {"model": "nano"})
+    size = plan_job(out, list_items(str(tmp_path / "in")), 1)
+    fill(tmp_path / "in", "3.png")
+    claim_destination(out, {"model": "nano"})
+    assert plan_job(out, list_items(str(tmp_path / "in")), 1) == size == PlanSize(2, 2)
+    with pytest.raises(InputError, match="other settings"):
+        claim_destination(out, {"model": "other"})
+    with pytest.raises(InputError, match="holds no job"):
+        claim_destination(str(tmp_path / "in"), {})
+
+
+def test_a_manifest_is_written_only_where_no_row_is_missing(tmp_path: Path) -> None:
+    fill(tmp_path / "in", *(f"{n}.png" for n in range(5)))
+    out = str(tmp_path / "out")
+    worker, size = start(out, list_items(str(tmp_path / "in")), 2)
+    totals: dict[str, int] = {}
+    add_counts(totals, worker.work(0))
+    with pytest.raises(InputError, match="2 rows for 5 pictures"):
+        close_job(out, size, totals, {})
+    with pytest.raises(InputError, match="no manifest"):
+        list(iterate_rows(out))
+    for number in (1, 2):
+        add_counts(totals, worker.work(number))
+    manifest = close_job(out, size, totals, {"model": "scripted"})
+    assert (manifest["rows"], manifest["normal"], manifest["blocks"]) == (5, 5, 3)
+    assert len(list(iterate_rows(out))) == 5
+
+
+def test_a_report_shows_the_most_anomalous_and_counts_all(tmp_path: Path, bucket: str) -> None:
+    fill(tmp_path / "in", "1.png", "2_bad.png", "3.png", "4_bad.png", "5.png")
+    upload(bucket, tmp_path / "in")
+    destination = f"{bucket}/findings"
+    worker, size = start(destination, list_items(bucket), 3)
+    totals: dict[str, int] = {}
+    for number in range(size.num_blocks):
+        add_counts(totals, worker.work(number))
+    close_job(destination, size, totals, {"model": "scripted"})
+    run = CliRunner().invoke
+    done = run(cli.app, ["report", destination, "--out", str(tmp_path / "r"), "--limit", "3"])
+    assert done.exit_code == 0, done.output
+    page = (tmp_path / "r" / "report.html").read_text()
+    assert page.count("data:image/jpeg") >= 3
+    assert len(list((tmp_path / "r" / "pictures").iterdir())) == 3
+    assert len(list((tmp_path / "r" / "masks").iterdir())) == 2
+    missing = run(cli.app, ["report", str(tmp_path)])
+    assert "no batch job" in str(missing.exception)
+
+
+def test_storage_writes_whole_files_and_names_what_it_cannot_do(
+    tmp_path: Path, bucket: str
+) -> None:
+    for root in (str(tmp_path / "a"), f"file://{tmp_path}/b", bucket):
+        place = join(root, "deep/file.bin")
+        assert not exists(place)
+        write_whole(place, b"one")
+        write_whole(place, b"two")
+        assert read_bytes(place) == b"two" and exists(place)
+        with pytest.raises(InputError, match="at most 2 are read"):
+            read_bytes(place, max_bytes=2)
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["file.bin", "file.bin"]
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        ["--model", "no/such/folder"],
+        ["--masks", "magic"],
+        ["--model", "openai:nowhere"],
+        ["--engine", "magic"],
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_written(
+    tmp_path: Path, extra: list[str]
+) -> None:
+    fill(tmp_path / "in", "1.png")
+    done = CliRunner().invoke(
+        cli.app, ["batch", str(tmp_path / "in"), "--out", str(tmp_path / "out"), *extra]
+    )
+    assert isinstance(done.exception, InputError)
+    assert not (tmp_path / "out").exists()
