@@ -17,15 +17,18 @@ from fastapi.testclient import TestClient
 from openai import OpenAI
 from test_pages import Served
 from test_store import picture_bytes
+from test_weights import write_checkpoint
 
 from anomalyr1.data.records import load_records
 from anomalyr1.inspector import Inspector
 from anomalyr1.server.app import build_app
 from anomalyr1.server.exports import export_reviewed
 from anomalyr1.server.maintenance import verify_store
+from anomalyr1.server.promotions import current_model, promote, record_evaluation
 from anomalyr1.server.run import check_address
 from anomalyr1.server.store import Store
 from anomalyr1.types import InputError
+from anomalyr1.weights import hash_weights
 
 TOKEN = "a long enough token"
 SCRIPT = "<script>alert(1)</script>"
@@ -271,7 +274,7 @@ def test_a_promoted_model_is_loaded_and_each_inspection_keeps_its_own(tmp_path: 
         worker = client.app.state.station.worker  # type: ignore[attr-defined]
         assert inspect(client)["inspections"][0]["model"] == "nano"
         for wanted in ("bad", "runs/b"):
-            client.post("/api/model/promote", json={"model": wanted, "person": "Ann"})
+            promote(client.app.state.station.store, wanted, "Ann")  # type: ignore[attr-defined]
             worker._looked_at = float("-inf")
             found = inspect(client)["inspections"][0]
             assert found["model"] == {"bad": "nano"}.get(wanted, wanted)
@@ -280,6 +283,31 @@ def test_a_promoted_model_is_loaded_and_each_inspection_keeps_its_own(tmp_path: 
             ("bad", "Ann"),
             ("runs/b", "Ann"),
         ]
+
+
+def test_a_request_promotes_an_evaluation_and_never_names_a_file(
+    client: TestClient, tmp_path: Path
+) -> None:
+    store = client.app.state.station.store  # type: ignore[attr-defined]
+    candidate = write_checkpoint(tmp_path / "candidate")
+    sides = {
+        "current": {"model": "nano", "weights_sha256": hash_weights("nano")},
+        "candidate": {"model": candidate, "weights_sha256": hash_weights(candidate)},
+    }
+    number = record_evaluation(store, sides)
+    by_name = client.post("/api/model/promote", json={"model": candidate, "person": "Ann"})
+    assert by_name.status_code == 422
+    unknown = client.post("/api/model/promote", json={"evaluation": number + 1, "person": "Ann"})
+    assert unknown.status_code == 404
+    shown = client.get("/api/model").json()["evaluations"]
+    assert [item["comparison"]["candidate"]["model"] for item in shown] == [candidate]
+    made = client.post("/api/model/promote", json={"evaluation": number, "person": "Ann"})
+    assert made.status_code == 200
+    assert current_model(store) == candidate
+    again = client.post("/api/model/promote", json={"evaluation": number, "person": "Ann"})
+    assert again.status_code == 400
+    assert client.post("/api/model/rollback", json={"person": "Ben"}).status_code == 200
+    assert current_model(store) == "nano"
 
 
 # Safety

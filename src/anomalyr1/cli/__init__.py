@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from anomalyr1.cli import adapt, data, demo, evaluate, export, inspect, serve, train
+from anomalyr1.cli import adapt, data, demo, evaluate, export, inspect, model, serve, train
 from anomalyr1.cli.console import fail
 from anomalyr1.types import InputError
 
@@ -25,7 +25,7 @@ app.command("adapt")(adapt.adapt)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.add_typer(serve.store_app, name="store")
-app.add_typer(serve.model_app, name="model")
+app.add_typer(model.app, name="model")
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")
 

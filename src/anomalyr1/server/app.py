@@ -20,7 +20,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from anomalyr1.inspector import Inspector
-from anomalyr1.server import api_history, api_inspect, api_openai
+from anomalyr1.server import api_history, api_inspect, api_model, api_openai
 from anomalyr1.server.bell import Bell
 from anomalyr1.server.metrics import Metrics
 from anomalyr1.server.security import COOKIE, COOKIE_SECONDS, Guard, is_token, sign_session
@@ -86,7 +86,7 @@ def build_app(
         lifespan=lifespan,
     )
     app.state.station = Station(store, worker, bell, metrics, token)
-    for part in (api_inspect, api_history, api_openai):
+    for part in (api_inspect, api_history, api_model, api_openai):
         app.include_router(part.router)
     _add_pages(app)
     _add_operations(app)

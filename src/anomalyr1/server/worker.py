@@ -20,7 +20,7 @@ from anomalyr1.inspector import Inspection, Inspector
 from anomalyr1.reporting.maps import build_map_picture
 from anomalyr1.server.metrics import Metrics
 from anomalyr1.server.products import load_product
-from anomalyr1.server.promotions import current_model
+from anomalyr1.server.promotions import FIRST_MODEL, current_model
 from anomalyr1.server.store import MOST_ATTEMPTS, Store, Task
 from anomalyr1.types import Finding, InputError, Record
 
@@ -67,6 +67,11 @@ class Worker:
     @property
     def is_ready(self) -> bool:
         return self._inspector is not None and self._stop_at is None
+
+    @property
+    def weights_sha256(self) -> str:
+        """The content hash of the loaded weights; empty while nothing is loaded."""
+        return "" if self._inspector is None else self._inspector.weights_sha256
 
     @property
     def num_waiting(self) -> int:
@@ -148,7 +153,7 @@ class Worker:
             return
         self._looked_at = time.monotonic()
         try:
-            wanted = self._asked_model or current_model(self._store) or "nano"
+            wanted = self._asked_model or current_model(self._store) or FIRST_MODEL
             if wanted == self.model or wanted == self.problem.partition(": ")[0]:
                 return
             self._inspector = self._load_model(wanted)

@@ -11,7 +11,7 @@ function fill(node, attributes, children) {
     else if (key === "value" || key === "checked" || key === "disabled") node[key] = value;
     else node.setAttribute(key, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
   return node;
 }
 export const el = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
