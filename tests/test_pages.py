@@ -353,7 +353,7 @@ def test_the_trends_page_says_how_many_new_corrections_wait(
     page.keyboard.press("n")
     expect(page.locator("#status")).to_contain_text("Saved: normal")
     page.goto("/trends")
-    expect(page.get_by_text("1 new corrections")).to_be_visible()
+    expect(page.get_by_text("1 new correction")).to_be_visible()
 
 
 def test_a_product_is_made_with_references_and_a_threshold(
@@ -367,6 +367,15 @@ def test_a_product_is_made_with_references_and_a_threshold(
     expect(page.locator("circle.dot")).to_have_count(3)
     page.get_by_label("Threshold of the detector's score").fill("0.7")
     expect(page.locator("output")).to_have_text("0.70")
+    line = page.locator("svg.drag").bounding_box()
+    assert line is not None
+    across = [line["x"] + line["width"] * (10 + 300 * share) / 320 for share in (0.7, 0.4)]
+    page.mouse.move(across[0], line["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(across[1], line["y"] + 20, steps=3)
+    page.mouse.up()
+    expect(page.locator("output")).to_have_text("0.40")
+    expect(page.locator("#status")).to_contain_text("Saved")
     page.get_by_label("Domain knowledge").fill("Grey and even.")
     page.get_by_role("button", name="Save").click()
     page.goto("/")

@@ -1,5 +1,5 @@
 // The model at work, candidates measured beside it, and who promoted what.
-import { ask, attempt, el, person, tell, time } from "./shell.js";
+import { ask, attempt, count, el, person, tell, time } from "./shell.js";
 
 const TITLES = {
   verdict_balanced_accuracy: "Balanced accuracy", normal_accuracy: "Normal parts called normal", anomalous_accuracy: "Anomalous parts called anomalous",
@@ -26,7 +26,7 @@ async function refresh() {
 
 function corrections(now) {
   return el("div", {},
-    el("p", {}, el("b", {}, `${now.num_new_corrections} new corrections`), ` in ${now.num_new_reviews} reviews since the last promotion; ${now.num_reviewed} reviewed pictures in all.`),
+    el("p", {}, el("b", {}, count(now.num_new_corrections, "new correction")), ` in ${count(now.num_new_reviews, "review")} since the last promotion; ${count(now.num_reviewed, "reviewed picture")} in all.`),
     el("p", { class: "soft" }, "“anomalyr1 adapt --from-store FOLDER” learns from them and measures a candidate on reviewed pictures that it did not see."));
 }
 
@@ -48,7 +48,7 @@ function candidate({ id, created_at, is_current, is_against_current, comparison 
     el("summary", {}, el("b", {}, "Candidate "), comparison.candidate.model, el("span", { class: "soft" }, ` · ${time(created_at)}${is_current ? " · at work" : is_against_current ? "" : " · measured beside an earlier model"}`)),
     el("div", { class: "stack" },
       el("div", { class: "scroll" }, el("table", {}, head(["On pictures held out", "n", "Present model", "Candidate"]), el("tbody", {}, rows.map((metric) => row([TITLES[metric.name] ?? metric.name, String(metric.candidate.n), figure(metric.current), figure(metric.candidate)]))))),
-      el("p", { class: "soft" }, `Of ${comparison.num_pictures} reviewed pictures (${comparison.num_normal} normal, ${comparison.num_anomalous} anomalous), the candidate alone was right on ${paired.only_candidate}, the present model alone on ${paired.only_current}; p = ${paired.p_value.toFixed(3)}. In brackets: 95 % intervals.`),
+      el("p", { class: "soft" }, `Of ${count(comparison.num_pictures, "reviewed picture")} (${comparison.num_normal} normal, ${comparison.num_anomalous} anomalous), the candidate alone was right on ${paired.only_candidate}, the present model alone on ${paired.only_current}; p = ${paired.p_value.toFixed(3)}. In brackets: 95 % intervals.`),
       is_against_current && !is_current && !isPinned && el("div", {}, el("button", { class: "primary", type: "button", onclick: promote }, "Promote"))));
 }
 
