@@ -285,6 +285,29 @@ def test_a_promoted_model_is_loaded_and_each_inspection_keeps_its_own(tmp_path: 
         ]
 
 
+def test_a_checkpoint_that_changed_after_its_promotion_is_not_loaded(tmp_path: Path) -> None:
+    candidate = write_checkpoint(tmp_path / "candidate")
+    loaded: list[str] = []
+
+    def load(name: str) -> Inspector:
+        loaded.append(name)
+        return make_inspector(lambda prompt, pictures: NORMAL)
+
+    with make_client(tmp_path, load=load) as client:
+        station = client.app.state.station  # type: ignore[attr-defined]
+        inspect(client)
+        promote(station.store, candidate, "Ann", weights_sha256=hash_weights(candidate))
+        (tmp_path / "candidate" / "model.safetensors").write_bytes(b"other")
+        station.worker._looked_at = float("-inf")
+        inspect(client)
+        assert loaded == ["nano"]
+        assert "not those that were promoted" in client.get("/api/model").json()["problem"]
+        promote(station.store, candidate, "Ann", weights_sha256=hash_weights(candidate))
+        station.worker._looked_at = float("-inf")
+        inspect(client)
+        assert loaded == ["nano", candidate]
+
+
 def test_a_request_promotes_an_evaluation_and_never_names_a_file(
     client: TestClient, tmp_path: Path
 ) -> None:

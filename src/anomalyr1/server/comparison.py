@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from anomalyr1.evaluation.records import DEFINITIONS, compute_metrics
 from anomalyr1.inspector import Inspector
 from anomalyr1.server.decisions import decide
-from anomalyr1.server.promotions import FIRST_MODEL, current_model, name_model
+from anomalyr1.server.promotions import current_model, name_model
 from anomalyr1.server.store import Store
 from anomalyr1.server.tables import inspections, products
 from anomalyr1.types import Finding, InputError, Metric, Record
@@ -58,7 +58,7 @@ def compare_models(
     lines = _load_thresholds(store)
     sides, found = {}, {}
     for side, model in (
-        ("current", current_model(store) or FIRST_MODEL),
+        ("current", current_model(store)),
         ("candidate", name_model(candidate)),
     ):
         inspector = load(model)

@@ -12,7 +12,7 @@ from anomalyr1.data.corrections import lay_out_lessons
 from anomalyr1.data.records import load_records, write_records
 from anomalyr1.server.comparison import Follow, compare_models
 from anomalyr1.server.exports import export_reviewed, load_reviewed
-from anomalyr1.server.promotions import FIRST_MODEL, current_model, record_evaluation
+from anomalyr1.server.promotions import current_model, record_evaluation
 from anomalyr1.server.store import Store
 from anomalyr1.types import InputError
 
@@ -71,7 +71,7 @@ def adapt_from_store(
         lessons.products,
         course.out,
         labelled if lessons.records else None,
-        course.model or current_model(store) or FIRST_MODEL,
+        course.model or current_model(store),
         num_designs=course.num_designs,
         head_steps=course.head_steps,
         grpo_steps=course.grpo_steps,

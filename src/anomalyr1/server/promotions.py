@@ -66,7 +66,7 @@ def promote_candidate(
     if row is None:
         raise LookupError(f"no evaluation {evaluation_id}")
     again = f"measure it again: anomalyr1 model evaluate {row.candidate}"
-    current = current_model(store) or FIRST_MODEL
+    current = current_model(store)
     if hash_weights(current) != row.current_sha256:
         raise InputError(
             f"{row.candidate} was compared with {row.current}, the station's model is {current}: "
@@ -108,11 +108,17 @@ def load_promotions(store: Store) -> list[Any]:
         return list(connection.execute(sa.select(promotions).order_by(promotions.c.id)))
 
 
-def current_model(store: Store) -> str | None:
-    """The promoted model, or None where nothing was promoted."""
-    query = sa.select(promotions.c.model).order_by(promotions.c.id.desc()).limit(1)
+def find_latest_promotion(store: Store) -> Any:
+    """The row that says which model the station uses, None where nothing was promoted."""
+    query = sa.select(promotions).order_by(promotions.c.id.desc()).limit(1)
     with store.database.read() as connection:
-        return connection.scalar(query)
+        return connection.execute(query).first()
+
+
+def current_model(store: Store) -> str:
+    """The station's model."""
+    row = find_latest_promotion(store)
+    return FIRST_MODEL if row is None else str(row.model)
 
 
 def record_evaluation(store: Store, comparison: Mapping[str, Any]) -> int:

@@ -7,13 +7,24 @@ main.append(el("div", { class: "stack" }, el("form", { class: "row", onsubmit: a
   event.preventDefault(); const made = await ask("/api/products", { method: "POST", json: { name: name.value } }); name.value = ""; await refresh(); await open(made.id);
 }) }, el("label", { class: "field" }, "New product", name), el("button", { class: "primary" }, "Add product")), list, detail));
 
+let chosen = null;
 async function refresh() {
   const products = await ask("/api/products");
-  list.replaceChildren(...products.map((product) => el("button", { class: "card", type: "button", onclick: attempt(() => open(product.id)) }, el("span", { class: "body" }, el("span", { class: "name" }, product.name), el("span", { class: "soft" }, count(product.num_references, "reference"))))));
+  list.replaceChildren(...products.map((product) => el("button", { class: "card", type: "button", "data-id": product.id, "aria-current": product.id === chosen ? "true" : null, onclick: attempt(() => open(product.id)) }, el("span", { class: "body" }, el("span", { class: "name" }, product.name), el("span", { class: "soft" }, count(product.num_references, "reference"))))));
   if (!products.length) list.replaceChildren(el("p", { class: "soft" }, "No product yet. A product has normal reference pictures, and what is known of it."));
   return products;
 }
-async function open(id) { history.replaceState(null, "", `?product=${id}`); render(await ask(`/api/products/${id}`)); }
+async function open(id) {
+  history.replaceState(null, "", `?product=${id}`);
+  render(await ask(`/api/products/${id}`));
+  mark(id);
+}
+function mark(id) { // the chosen product's card stands out
+  chosen = Number(id);
+  for (const card of list.children) {
+    if (Number(card.dataset.id) === chosen) card.setAttribute("aria-current", "true"); else card.removeAttribute("aria-current");
+  }
+}
 
 function render(product) {
   const change = attempt(async (json) => { render(await ask(`/api/products/${product.id}`, { method: "PATCH", json })); await refresh(); tell("Saved."); });
