@@ -54,7 +54,7 @@ def adapt_from_store(
 
     exported = course.out / "corrections"
     if not (exported / "test.jsonl").is_file():
-        if course.out.exists() and any(course.out.iterdir()):
+        if not resume and course.out.exists() and any(course.out.iterdir()):
             raise InputError(f"{course.out} is not empty: name a new folder with --out")
         export_reviewed(store, exported, seed=course.split_seed)
     held_out = _load(exported / "test.jsonl")

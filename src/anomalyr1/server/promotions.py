@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from anomalyr1.server.store import Store, new_id
-from anomalyr1.server.tables import MOST_MODEL, evaluations, promotions, write_time
+from anomalyr1.server.tables import MOST_MODEL, evaluations, products, promotions, write_time
 from anomalyr1.types import InputError
 from anomalyr1.weights import hash_weights
 
@@ -40,7 +40,8 @@ def promote(
 ) -> None:
     """Make a checkpoint the station's; a running server loads it before its next picture.
 
-    Asks for nothing: `promote_candidate` is the way that asks for an evaluation."""
+    Calibrations are forgotten, since another detector gives other scores; thresholds stay, as they
+    are a person's. Asks for nothing: `promote_candidate` is the way that asks for an evaluation."""
     with store.database.write() as connection:
         connection.execute(
             sa.insert(promotions).values(
@@ -53,6 +54,7 @@ def promote(
                 evaluation_id=evaluation_id,
             )
         )
+        connection.execute(sa.update(products).values(calibration=None))
 
 
 def promote_candidate(
