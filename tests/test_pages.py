@@ -28,6 +28,10 @@ from anomalyr1.weights import hash_weights
 
 SCRIPT = "<img src=x onerror=window.hurt=1><script>window.hurt=1</script>"
 CHROMIUM = shutil.which("chromium")
+PATIENCE_MS = 30_000
+"""For a machine that is busy; nothing waits longer than it takes."""
+
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def say(prompt: Any, pictures: Any) -> str:
@@ -65,7 +69,7 @@ class Served:
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, daemon=True)
         self.thread.start()
-        ends = time.monotonic() + 10
+        ends = time.monotonic() + PATIENCE_MS / 1000
         while not self.server.started and time.monotonic() < ends:
             time.sleep(0.01)
 
@@ -96,7 +100,7 @@ def served(tmp_path: Path) -> Iterator[Served]:
 def open_page(browser: Browser, served: Served, path: str = "/", **settings: Any) -> Page:
     context = browser.new_context(base_url=f"http://127.0.0.1:{served.port}", **settings)
     page = context.new_page()
-    page.set_default_timeout(8000)
+    page.set_default_timeout(PATIENCE_MS)
     page.faults = []  # type: ignore[attr-defined]
     page.on("pageerror", lambda error: page.faults.append(str(error)))  # type: ignore[attr-defined]
     page.on(
