@@ -10,9 +10,8 @@ from anomalyr1.hints import (
     describe_hint,
     draw_hint,
     find_regions,
-    place_on_map,
 )
-from anomalyr1.types import Anomaly, Region
+from anomalyr1.types import Anomaly
 
 
 def test_colours_say_what_the_map_marks_and_where() -> None:
@@ -80,25 +79,3 @@ def test_a_hint_is_worded_in_the_models_frame_and_in_reading_order() -> None:
     assert hint.regions == (((20, 8, 40, 16), 61), ((4, 60, 12, 64), 95))
     relative = describe_hint(Anomaly(levels, 0.1), (400, 400), (80, 80), "relative_1000")
     assert relative.regions[0][0] == (250, 100, 500, 200)
-
-
-def test_a_written_box_takes_the_places_of_the_regions_in_it() -> None:
-    written = [Region((0, 0, 50, 50), "scratch", "a fine line"), Region((60, 60, 90, 90), "dent")]
-    on_map = [
-        Region((5, 5, 15, 10), confidence=0.9),
-        Region((30, 40, 40, 48), confidence=0.7),
-        Region((95, 0, 99, 4), confidence=0.6),
-    ]
-    assert place_on_map(written, on_map) == (
-        Region((5, 5, 15, 10), "scratch", "a fine line"),
-        Region((30, 40, 40, 48), "scratch"),
-        Region((60, 60, 90, 90), "dent"),
-    )
-
-
-def test_a_region_of_the_map_is_used_once_and_never_without_a_written_box() -> None:
-    whole = Region((0, 0, 99, 99), "stain")
-    found = Region((5, 5, 15, 10), confidence=0.9)
-    assert place_on_map([whole, whole], [found]) == (Region((5, 5, 15, 10), "stain"), whole)
-    assert place_on_map([], [found]) == ()
-    assert place_on_map([whole], []) == (whole,)

@@ -10,10 +10,7 @@ from builders import NORMAL, anomalous, make_inspector, make_picture, make_recor
 from PIL import Image
 
 from anomalyr1 import inspector as inspector_module
-from anomalyr1.checkpoint import CheckpointSettings
-from anomalyr1.engines.scripted import ScriptedEngine
-from anomalyr1.inspector import Inspector
-from anomalyr1.types import Anomaly, Completion, InputError, Record
+from anomalyr1.types import Completion, InputError, Record
 
 
 def test_a_picture_becomes_a_verdict_with_box_and_mask_in_original_pixels(tmp_path: Path) -> None:
@@ -317,23 +314,3 @@ def test_the_seconds_of_a_finding_count_its_reading_and_its_share_of_the_batch(
     records = [make_record(path), make_record(path)]
     seconds = [result.finding.seconds for result in inspector.inspect_records(records)]
     assert all(0.1 <= one < 1 for one in [*seconds, inspector.inspect(path).finding.seconds])
-
-
-class SpotDetector:
-    """Marks columns 2 to 4 and rows 2 to 3 of a map of 16 x 12 cells."""
-
-    def detect(self, picture: Image.Image, references: object) -> Anomaly:
-        anomaly_map = np.zeros((12, 16), np.float32)
-        anomaly_map[2:4, 2:5] = 0.9
-        return Anomaly(anomaly_map, 0.9)
-
-
-@pytest.mark.parametrize(("from_map", "box"), [(True, (8, 8, 20, 16)), (False, (0, 0, 64, 48))])
-def test_a_checkpoint_may_leave_the_places_to_the_map(
-    tmp_path: Path, from_map: bool, box: tuple[int, ...]
-) -> None:
-    path = make_picture(tmp_path / "part.png", (64, 48))
-    engine = ScriptedEngine(lambda prompt, pictures: anomalous((0, 0, 64, 48)))
-    engine.settings = CheckpointSettings(boxes_from_map=from_map)
-    finding = Inspector(engine, detector=SpotDetector()).inspect(path).finding
-    assert [defect.box_xyxy for defect in finding.defects] == [box]

@@ -78,8 +78,8 @@ def test_pictures_are_indexed_references_first_then_picture_then_map(
 
 def test_a_hint_is_also_given_in_numbers() -> None:
     said = user_parts(build_inspection_prompt(make_record(), num_references=0, hint=HINT))[-1]
-    assert "score is 93 of 100" in str(said)
-    assert "[12, 30, 44, 61] 97; [80, 90, 99, 120] 58." in str(said)
+    assert "score is 93 out of 100" in str(said)
+    assert "[12, 30, 44, 61], [80, 90, 99, 120]; the peaks: 97, 58 out of 100." in str(said)
     quiet = user_parts(build_inspection_prompt(make_record(), num_references=0, hint=Hint(2)))[-1]
     assert "no region" in str(quiet) and "[" not in str(quiet).partition("Is this")[0]
 

@@ -28,15 +28,10 @@ SETTINGS_FILE = "anomalyr1.json"
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSettings:
-    """How a checkpoint wants its prompts: reference pictures shown, tokens to write at most.
-
-    `boxes_from_map`: a box it writes only says where to look; the regions of the anomaly map that
-    lie in it are the boxes (see `hints.place_on_map`). For models too small to write places.
-    """
+    """How a checkpoint wants its prompts: reference pictures shown, tokens to write at most."""
 
     max_references: int = 4
     max_new_tokens: int = 512
-    boxes_from_map: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -12,11 +9,14 @@ from PIL import Image
 from anomalyr1.geometry import to_model
 from anomalyr1.types import Anomaly, Box, BoxFrame, Hint, Region
 
-REGION_LEVEL = 0.25
+REGION_LEVEL = 0.15
 """A region is where the map is at least this high ..."""
 
 REGION_PEAK = 0.5
 """... and somewhere in it at least this high, the decision line."""
+
+REGION_SHARE = 0.5
+"""Its box holds what is at least this share of its peak."""
 
 MOST_REGIONS = 12
 
@@ -60,6 +60,8 @@ def find_regions(anomaly_map: NDArray[np.float32], size_wh: tuple[int, int]) -> 
         peak = float(anomaly_map[rows, columns].max())
         if len(rows) < _LEAST_CELLS or peak < REGION_PEAK:
             continue
+        core = anomaly_map[rows, columns] >= REGION_SHARE * peak
+        rows, columns = rows[core], columns[core]
         box: Box = (
             float(columns.min() * scale_x),
             float(rows.min() * scale_y),
@@ -68,31 +70,6 @@ def find_regions(anomaly_map: NDArray[np.float32], size_wh: tuple[int, int]) -> 
         )
         found.append(Region(box, confidence=peak))
     return sorted(found, key=lambda region: -(region.confidence or 0.0))[:MOST_REGIONS]
-
-
-def place_on_map(written: Sequence[Region], on_map: Sequence[Region]) -> tuple[Region, ...]:
-    """Written regions with the places of the map's regions whose middle lies in their box.
-
-    Both in pixels of the same picture. Where several lie in a box, each is a region of its own with
-    the written type, the first with the written description too. Each is used once; a written
-    region that holds none keeps its own box.
-    """
-    left = list(on_map)
-    placed: list[Region] = []
-    for region in written:
-        inside = [found for found in left if _holds(region.box_xyxy, found.box_xyxy)]
-        left = [found for found in left if found not in inside]
-        for number, found in enumerate(inside):
-            text = region.description if number == 0 else ""
-            placed.append(replace(region, box_xyxy=found.box_xyxy, description=text))
-        if not inside:
-            placed.append(region)
-    return tuple(placed)
-
-
-def _holds(outer: Box, inner: Box) -> bool:
-    x, y = (inner[0] + inner[2]) / 2, (inner[1] + inner[3]) / 2
-    return outer[0] <= x <= outer[2] and outer[1] <= y <= outer[3]
 
 
 def describe_hint(

@@ -17,7 +17,7 @@ from anomalyr1.checkpoint import find_hint_folder, resolve_source
 from anomalyr1.detectors import Detector
 from anomalyr1.engines import Engine
 from anomalyr1.geometry import to_original
-from anomalyr1.hints import describe_hint, draw_hint, find_regions, place_on_map
+from anomalyr1.hints import describe_hint, draw_hint
 from anomalyr1.images import limit_size, load_image
 from anomalyr1.masks import Masker, build_masker
 from anomalyr1.parsing import parse_choice, parse_inspection
@@ -307,9 +307,6 @@ class Inspector:
         if completion.finish_reason == "refusal":
             response = Response("refused", problem=completion.problem)
         anomaly_map = None if prepared.anomaly is None else prepared.anomaly.anomaly_map
-        if anomaly_map is not None and self._engine.settings.boxes_from_map:
-            on_map = find_regions(anomaly_map, prepared.picture.size)
-            response = replace(response, regions=place_on_map(response.regions, on_map))
         boxes = [region.box_xyxy for region in response.regions]
         masks: list[NDArray[np.bool_]] = []
         if self._masker is not None and boxes:

@@ -22,13 +22,13 @@ HINT = (
     "Anomaly map of this picture (red: unlike a normal part; green grows to the right and blue "
     "downwards):"
 )
-HINT_SCORE = "The map's score is {score} of 100."
-HINT_REGIONS = "Its regions and their peaks: {regions}."
+HINT_SCORE = "The map's score is {score} out of 100."
+HINT_REGIONS = "Its regions, with peaks out of 100: {boxes}; the peaks: {peaks} out of 100."
 HINT_NO_REGION = "It has no region."
 INSPECTION = (
     "Is this product normal or anomalous? Reason in <think></think>, then answer in "
     '<answer></answer> with JSON: {"verdict": "normal"|"anomalous", "defects": '
-    '[{"bbox_2d": [x1, y1, x2, y2], "label": type, "description": text}]}. '
+    '[{"bbox_2d": [left, top, right, bottom], "label": type, "description": text}]}. '
     "A normal product has no defects. Boxes refer to the picture to judge."
 )
 QUESTION = "Question: {text}"
@@ -178,8 +178,9 @@ def _word_hint(hint: Hint) -> str:
     score = HINT_SCORE.format(score=hint.score)
     if not hint.regions:
         return f"{score} {HINT_NO_REGION}"
-    regions = "; ".join(f"{list(box)} {peak}" for box, peak in hint.regions)
-    return f"{score} {HINT_REGIONS.format(regions=regions)}"
+    boxes = ", ".join(str(list(box)) for box, _peak in hint.regions)
+    peaks = ", ".join(str(peak) for _box, peak in hint.regions)
+    return f"{score} {HINT_REGIONS.format(boxes=boxes, peaks=peaks)}"
 
 
 def _build_prompt(record: Record, template_id: str, parts: Sequence[str | int]) -> Prompt:

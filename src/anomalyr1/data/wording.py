@@ -154,13 +154,18 @@ def write_reasoning(
         if with_hint:
             sentences.append(_pick(_ANOMALOUS_HINTED, rng).format(places=" and ".join(places[:3])))
         first = regions[0]
-        count = "There is" if len(regions) == 1 else f"There are {len(regions)} defects, first"
+        count = "There is" if len(regions) == 1 else f"There are {_count(regions)} defects, first"
         sentences.append(f"{count} a {first.description or first.defect_type or 'defect'}.")
         words = KIND_WORDS.get(first.defect_type)
         if words is not None:
             sentences.append(f"Likely cause: {_pick(words.causes, rng)}.")
     sentences.append(_pick(_CONCLUSION, rng).format(label=label))
     return " ".join(sentences)
+
+
+def _count(regions: Sequence[Region]) -> str:
+    """In words: a small model takes the last number it has written for the end of a box."""
+    return ("two", "three", "four", "five")[len(regions) - 2] if len(regions) < 6 else "many"
 
 
 def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:

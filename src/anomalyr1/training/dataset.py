@@ -241,16 +241,23 @@ def place_regions(
     """The regions to be named, each with its box in the model's frame, in reading order.
 
     Where the hint shows some of them, those alone are named, with the hint's box where that fits.
+    Of several that lie on one region of the hint, the one that fits it best is named.
     """
     exact = [
         (region, to_model(region.box_xyxy, shown.shown_wh, shown.size_wh, frame))
         for region in regions
     ]
     hinted = [box for box, _peak in shown.hint.regions] if shown.hint is not None else []
-    seen = []
+    best: dict[tuple[int, int, int, int], tuple[float, Region]] = {}
+    placed = []
     for region, box in exact:
         nearest = max(hinted, key=lambda candidate: box_iou(candidate, box), default=None)
         overlap = box_iou(nearest, box) if nearest is not None else 0.0
-        if nearest is not None and overlap > 0:
-            seen.append((region, nearest if overlap >= copied_iou else box))
-    return sorted(seen or exact, key=lambda pair: (pair[1][1], pair[1][0]))
+        if nearest is None or overlap == 0:
+            continue
+        if overlap < copied_iou:
+            placed.append((region, box))
+        elif nearest not in best or overlap > best[nearest][0]:
+            best[nearest] = (overlap, region)
+    placed += [(region, box) for box, (_overlap, region) in best.items()]
+    return sorted(placed or exact, key=lambda pair: (pair[1][1], pair[1][0]))

@@ -21,7 +21,7 @@ from anomalyr1.prompts import (
     render_inspection_answer,
     to_chat,
 )
-from anomalyr1.training.priming import prime_copying
+from anomalyr1.training.priming import NumberTokens, prime_numbers
 from anomalyr1.types import Hint, Question, Record, Region
 
 SPECIAL_TOKENS = (
@@ -46,9 +46,10 @@ CHAT_TEMPLATE = (
 )
 """Qwen2.5-VL's layout, without video and without a default system message."""
 
-# Qwen2's pre-tokenizer, but numbers of up to three digits stay whole: one coordinate, one token.
+# Qwen2's pre-tokenizer, but numbers of up to three digits stay whole: one coordinate, one token;
+# and the name of a box holds no number.
 _SPLIT = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"bbox_2d|(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 
@@ -108,11 +109,11 @@ def build_nano(shape: NanoShape, seed: int) -> Checkpoint:
     )
     torch.manual_seed(seed)
     model = Qwen2_5_VLForConditionalGeneration(config)
-    prime_copying(model, seed)
+    prime_numbers(model, find_numbers(tokenizer), seed)
     model.generation_config.eos_token_id = tokens["<|im_end|>"]
     model.generation_config.pad_token_id = tokens["<|endoftext|>"]
     processor = build_processor(build_image_processor(shape.picture_pixels), tokenizer)
-    settings = CheckpointSettings(1, 768, boxes_from_map=True)
+    settings = CheckpointSettings(1, 768)
     return Checkpoint(model, processor, "absolute", "nano", settings)
 
 
@@ -123,6 +124,14 @@ def build_image_processor(picture_pixels: int) -> Any:
     return Qwen2VLImageProcessorPil(
         size={"shortest_edge": 112 * 112, "longest_edge": picture_pixels}
     )
+
+
+def find_numbers(tokenizer: Any) -> NumberTokens:
+    """The tokens that are a whole number and nothing else, those before them, and the first."""
+    vocabulary = tokenizer.get_vocab()
+    values = {token: int(word) for word, token in vocabulary.items() if word.isdecimal()}
+    heralds = [tokenizer(text)["input_ids"][0] for text in (" 1", " [1")]
+    return NumberTokens(values, heralds, vocabulary["<|im_start|>"])
 
 
 def build_tokenizer(vocab_size: int, seed: int) -> Any:
