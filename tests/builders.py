@@ -45,10 +45,14 @@ class QuietDetector:
 
 
 def make_inspector(
-    script: Callable[[Prompt, Sequence[Image.Image]], str | Completion], *, hint: bool = True
+    script: Callable[[Prompt, Sequence[Image.Image]], str | Completion],
+    *,
+    hint: bool = True,
+    weights_sha256: str = "",
 ) -> Inspector:
     return Inspector(
         ScriptedEngine(script),
         detector=QuietDetector() if hint else None,
         masker=build_masker("auto"),
+        weights_sha256=weights_sha256,
     )

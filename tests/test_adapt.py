@@ -11,6 +11,7 @@ from PIL import Image
 pytest.importorskip("onnxscript", reason="training needs the extra 'train'")
 
 from anomalyr1.checkpoint import NANO_FOLDER, find_hint_folder
+from anomalyr1.data.corrections import NormalProduct
 from anomalyr1.training.adapt import Adaptation, adapt
 from anomalyr1.types import InputError
 
@@ -30,7 +31,13 @@ def follow(items, label, total):  # type: ignore[no-untyped-def]
 
 def test_an_adapted_checkpoint_brings_its_own_detector(tmp_path: Path) -> None:
     normal = write_normals(tmp_path / "plate", 6)
-    plan = Adaptation(normal, tmp_path / "out", num_products=3, head_steps=2, grpo_steps=0)
+    plan = Adaptation(
+        (NormalProduct("plate", normal),),
+        tmp_path / "out",
+        num_designs=3,
+        head_steps=2,
+        grpo_steps=0,
+    )
     said: list[str] = []
     folder = adapt(plan, resume=False, num_workers=1, follow=follow, say=said.append)
     assert find_hint_folder(str(folder)) == folder / "hint"
@@ -46,7 +53,7 @@ def test_too_few_normal_pictures_are_refused(tmp_path: Path) -> None:
     normal = write_normals(tmp_path / "plate", 2)
     with pytest.raises(InputError, match="holds 2 pictures: give at least 5"):
         adapt(
-            Adaptation(normal, tmp_path / "out"),
+            Adaptation((NormalProduct("plate", normal),), tmp_path / "out"),
             resume=False,
             num_workers=1,
             follow=follow,

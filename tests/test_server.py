@@ -17,15 +17,18 @@ from fastapi.testclient import TestClient
 from openai import OpenAI
 from test_pages import Served
 from test_store import picture_bytes
+from test_weights import write_checkpoint
 
 from anomalyr1.data.records import load_records
 from anomalyr1.inspector import Inspector
 from anomalyr1.server.app import build_app
 from anomalyr1.server.exports import export_reviewed
 from anomalyr1.server.maintenance import verify_store
+from anomalyr1.server.promotions import current_model, promote, record_evaluation
 from anomalyr1.server.run import check_address
 from anomalyr1.server.store import Store
 from anomalyr1.types import InputError
+from anomalyr1.weights import hash_weights
 
 TOKEN = "a long enough token"
 SCRIPT = "<script>alert(1)</script>"
@@ -271,7 +274,7 @@ def test_a_promoted_model_is_loaded_and_each_inspection_keeps_its_own(tmp_path: 
         worker = client.app.state.station.worker  # type: ignore[attr-defined]
         assert inspect(client)["inspections"][0]["model"] == "nano"
         for wanted in ("bad", "runs/b"):
-            client.post("/api/model/promote", json={"model": wanted, "person": "Ann"})
+            promote(client.app.state.station.store, wanted, "Ann")  # type: ignore[attr-defined]
             worker._looked_at = float("-inf")
             found = inspect(client)["inspections"][0]
             assert found["model"] == {"bad": "nano"}.get(wanted, wanted)
@@ -280,6 +283,54 @@ def test_a_promoted_model_is_loaded_and_each_inspection_keeps_its_own(tmp_path: 
             ("bad", "Ann"),
             ("runs/b", "Ann"),
         ]
+
+
+def test_a_checkpoint_that_changed_after_its_promotion_is_not_loaded(tmp_path: Path) -> None:
+    candidate = write_checkpoint(tmp_path / "candidate")
+    loaded: list[str] = []
+
+    def load(name: str) -> Inspector:
+        loaded.append(name)
+        return make_inspector(lambda prompt, pictures: NORMAL)
+
+    with make_client(tmp_path, load=load) as client:
+        station = client.app.state.station  # type: ignore[attr-defined]
+        inspect(client)
+        promote(station.store, candidate, "Ann", weights_sha256=hash_weights(candidate))
+        (tmp_path / "candidate" / "model.safetensors").write_bytes(b"other")
+        station.worker._looked_at = float("-inf")
+        inspect(client)
+        assert loaded == ["nano"]
+        assert "not those that were promoted" in client.get("/api/model").json()["problem"]
+        promote(station.store, candidate, "Ann", weights_sha256=hash_weights(candidate))
+        station.worker._looked_at = float("-inf")
+        inspect(client)
+        assert loaded == ["nano", candidate]
+
+
+def test_a_request_promotes_an_evaluation_and_never_names_a_file(
+    client: TestClient, tmp_path: Path
+) -> None:
+    store = client.app.state.station.store  # type: ignore[attr-defined]
+    candidate = write_checkpoint(tmp_path / "candidate")
+    sides = {
+        "current": {"model": "nano", "weights_sha256": hash_weights("nano")},
+        "candidate": {"model": candidate, "weights_sha256": hash_weights(candidate)},
+    }
+    number = record_evaluation(store, sides)
+    by_name = client.post("/api/model/promote", json={"model": candidate, "person": "Ann"})
+    assert by_name.status_code == 422
+    unknown = client.post("/api/model/promote", json={"evaluation": number + 1, "person": "Ann"})
+    assert unknown.status_code == 404
+    shown = client.get("/api/model").json()["evaluations"]
+    assert [item["comparison"]["candidate"]["model"] for item in shown] == [candidate]
+    made = client.post("/api/model/promote", json={"evaluation": number, "person": "Ann"})
+    assert made.status_code == 200
+    assert current_model(store) == candidate
+    again = client.post("/api/model/promote", json={"evaluation": number, "person": "Ann"})
+    assert again.status_code == 400
+    assert client.post("/api/model/rollback", json={"person": "Ben"}).status_code == 200
+    assert current_model(store) == "nano"
 
 
 # Safety
@@ -436,8 +487,8 @@ def test_no_described_request_makes_a_fault(tmp_path: Path) -> None:
     served = Served(tmp_path / "data", make_inspector(broken))
     try:
         address = f"http://127.0.0.1:{served.port}/openapi.json"
-        # Promotions would load models by name; an event stream may wait for work.
-        schema = schemathesis.openapi.from_url(address).exclude(path_regex="/api/model/|/events$")
+        # An event stream may wait for work.
+        schema = schemathesis.openapi.from_url(address).exclude(path_regex="/events$")
         checked: list[str] = []
         for operation in schema.get_all_operations():
             run_examples(operation.ok().as_strategy(), checked)
@@ -466,11 +517,14 @@ def run_examples(strategy: Any, checked: list[str]) -> None:
     check()
 
 
-def test_malformed_pictures_are_refused_and_leave_no_file(client: TestClient) -> None:
+def test_malformed_pictures_are_refused_and_leave_no_file_and_no_memory(
+    client: TestClient,
+) -> None:
     from random import Random
 
     generator = Random(0)
     whole = [picture_bytes(3), *(save_as(kind) for kind in ("JPEG", "GIF", "TIFF", "WEBP", "BMP"))]
+    memory_mib = []
     for number in range(500):
         payload = bytearray(generator.choice(whole))
         for _ in range(generator.randrange(1, 20)):
@@ -479,11 +533,19 @@ def test_malformed_pictures_are_refused_and_leave_no_file(client: TestClient) ->
         sent = [("pictures", (f"{number}.png", cut, "image/png"))]
         answer = client.post("/api/inspect", files=sent, data={"wait": "false"})
         assert answer.status_code in (202, 200, 400, 429), answer.text
+        memory_mib.append(read_memory_mib())
+    assert memory_mib[-1] - memory_mib[100] < 20
     store = client.app.state.station.store  # type: ignore[attr-defined]
     assert list((store.folder.root / "incoming").iterdir()) == []
     health = verify_store(store)
     assert health.problems == ()
     assert health.num_loose == 0
+
+
+def read_memory_mib() -> float:
+    """What this process holds now; 0 where the system does not say it in /proc."""
+    path = Path("/proc/self/statm")
+    return int(path.read_text().split()[1]) * 4096 / 2**20 if path.exists() else 0.0
 
 
 def save_as(kind: str) -> bytes:

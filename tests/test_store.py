@@ -17,7 +17,12 @@ from PIL import Image
 
 from anomalyr1.server.database import MIGRATIONS, Database
 from anomalyr1.server.maintenance import back_up_store, prune_store, verify_store
-from anomalyr1.server.products import list_products
+from anomalyr1.server.products import (
+    change_product,
+    create_product,
+    list_products,
+    load_product,
+)
 from anomalyr1.server.promotions import current_model, load_promotions, promote, roll_back
 from anomalyr1.server.reviews import add_review, retract_review
 from anomalyr1.server.store import Store
@@ -154,7 +159,11 @@ def test_rolling_back_returns_to_the_model_before_and_again_to_the_one_before_it
 ) -> None:
     with pytest.raises(InputError, match="nothing was promoted"):
         roll_back(store, "Ann")
+    product = create_product(store, "nut")
+    change_product(store, product, {"calibration": "[0.1]", "threshold": 0.4})
     promote(store, "runs/a", "Ann")
+    row, _ = load_product(store, product)
+    assert (row.calibration, row.threshold) == (None, 0.4), "scores of another detector"
     promote(store, "runs/b", "Ann")
     assert roll_back(store, "Ben") == "runs/a"
     assert current_model(store) == "runs/a"

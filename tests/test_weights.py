@@ -37,9 +37,6 @@ def test_another_detector_is_another_version(tmp_path: Path) -> None:
     with (folder / "hint" / "head.onnx").open("ab") as file:
         file.write(b"more")
     assert hash_weights(str(folder)) != before
-    assert hash_weights(str(folder), with_detector=False) == hash_weights(
-        write_checkpoint(tmp_path / "b"), with_detector=False
-    )
 
 
 def test_a_changed_base_model_changes_its_adapter(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class Inspector:
         detector = load_detector(hint, model)
         masker = build_masker(masks, sam2_model=sam2_model) if masks != "none" else None
         engine = TransformersEngine.load(model, device=device)
-        weights = hash_weights(model, with_detector=hint == "auto")
+        weights = hash_weights(model)
         return cls(engine, detector=detector, masker=masker, weights_sha256=weights)
 
     @property

@@ -72,11 +72,11 @@ def describe_weights(model: str, hint: str = "auto") -> dict[str, object]:
     weights = dinov2 = None
     if source not in BASELINES and not source.startswith(OPENAI_PREFIX):
         own = source.removeprefix(VLLM_PREFIX)
-        weights = hash_weights(own, with_detector=hint == "auto") or None
+        weights = hash_weights(own) or None
     elif hint == "auto" and source not in BASELINES:
         weights = hash_weights("nano")
     if hint.startswith(DINOV2_PREFIX):
-        dinov2 = hash_weights(hint.removeprefix(DINOV2_PREFIX), with_detector=False) or None
+        dinov2 = hash_weights(hint.removeprefix(DINOV2_PREFIX)) or None
     return {"weights_sha256": weights, "hint_weights_sha256": dinov2}
 
 

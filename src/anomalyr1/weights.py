@@ -11,13 +11,13 @@ from anomalyr1.checkpoint import find_hint_folder, resolve_base, resolve_source
 _CHUNK = 1 << 20
 
 
-def hash_weights(source: str, *, with_detector: bool = True) -> str:
+def hash_weights(source: str) -> str:
     """SHA-256, in hex, of the weights behind "nano", a folder or a hub id.
 
-    It covers names and contents of all safetensors files, an adapter's base model with it, and with
-    `with_detector` the ONNX files of the detector that the checkpoint brings along (or else the
-    bundled one). Two folders with equal weights have one hash. Empty for a hub id whose files are
-    not in the local cache; raises InputError for a folder that is no checkpoint.
+    It covers names and contents of all safetensors files, of an adapter's base model with them, and
+    of the ONNX files of the detector that the checkpoint brings along, or else the bundled one.
+    Folders with equal weights have one hash. Empty for a hub id whose files are not in the local
+    cache; raises InputError for a folder that is no checkpoint.
     """
     folder = _find_folder(source)
     if folder is None:
@@ -25,9 +25,11 @@ def hash_weights(source: str, *, with_detector: bool = True) -> str:
     whole = hashlib.sha256()
     _add_files(whole, folder, "*.safetensors")
     if adapters.is_adapter(folder):
-        whole.update(hash_weights(resolve_base(folder), with_detector=False).encode())
-    if with_detector:
-        _add_files(whole, find_hint_folder(source), "*.onnx")
+        base = _find_folder(resolve_base(folder))
+        if base is None:
+            return ""
+        _add_files(whole, base, "*.safetensors")
+    _add_files(whole, find_hint_folder(source), "*.onnx")
     return whole.hexdigest()
 
 

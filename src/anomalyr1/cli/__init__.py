@@ -6,7 +6,19 @@ import sys
 
 import typer
 
-from anomalyr1.cli import adapt, batch, data, demo, evaluate, export, hub, inspect, serve, train
+from anomalyr1.cli import (
+    adapt,
+    batch,
+    data,
+    demo,
+    evaluate,
+    export,
+    hub,
+    inspect,
+    model,
+    serve,
+    train,
+)
 from anomalyr1.cli.console import fail
 from anomalyr1.types import InputError
 
@@ -27,7 +39,7 @@ app.command("adapt")(adapt.adapt)
 app.command("export")(export.export)
 app.command("serve")(serve.serve)
 app.add_typer(serve.store_app, name="store")
-app.add_typer(serve.model_app, name="model")
+app.add_typer(model.app, name="model")
 app.add_typer(hub.app, name="hub")
 app.add_typer(data.app, name="data")
 app.add_typer(evaluate.app, name="evaluate")

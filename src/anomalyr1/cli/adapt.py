@@ -1,4 +1,4 @@
-"""anomalyr1 adapt: a checkpoint that knows one's own part."""
+"""anomalyr1 adapt: a checkpoint that knows one's own parts."""
 
 from __future__ import annotations
 
@@ -8,20 +8,32 @@ from typing import Annotated
 
 import typer
 
-from anomalyr1.cli.console import err, follow, out
+from anomalyr1.cli.console import err, follow, make_printable, out
+from anomalyr1.types import InputError
 
 
 def adapt(
-    normal: Annotated[Path, typer.Option(help="Folder of normal pictures of the part.")],
+    normal: Annotated[
+        Path | None, typer.Option(help="Folder of normal pictures of the part.")
+    ] = None,
     defects: Annotated[
         Path | None, typer.Option(help="Records file with labelled pictures of the part, if any.")
     ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option("--from-store", help="Instead: a station's folder; learn from its reviews."),
+    ] = None,
+    url: Annotated[str | None, typer.Option("--db", help="That station's database.")] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help='"nano" or a checkpoint folder.')
-    ] = "nano",
+        str | None,
+        typer.Option("--model", "-m", help="Checkpoint; default: the station's model, or nano."),
+    ] = None,
     out_dir: Annotated[
         Path, typer.Option("--out", "-o", help="Folder for pictures, run and checkpoint.")
     ] = Path("adapted"),
+    num_designs: Annotated[
+        int, typer.Option("--designs", min=1, help="Groups of four painted pictures.")
+    ] = 80,
     head_steps: Annotated[
         int, typer.Option(min=0, help="Steps of the detector's head; 0 keeps it.")
     ] = 500,
@@ -30,6 +42,9 @@ def adapt(
     ] = 24,
     resume: Annotated[bool, typer.Option(help="Continue a run that was stopped.")] = False,
     seed: Annotated[int, typer.Option()] = 0,
+    split_seed: Annotated[
+        int, typer.Option(help="Of --from-store: which reviewed pictures are held out.")
+    ] = 0,
     num_workers: Annotated[int, typer.Option("--workers", min=1)] = os.cpu_count() or 1,
 ) -> None:
     """Adapt a checkpoint to a part, from its normal pictures: about 15 minutes on 2 CPU cores.
@@ -37,24 +52,72 @@ def adapt(
     Example: anomalyr1 adapt --normal good_parts/ --out adapted
 
     Then: anomalyr1 inspect photos/ -r good_parts/ --model adapted/run/checkpoint
+
+    From a station's reviews, measured beside its model on reviewed pictures that are held out:
+
+      anomalyr1 adapt --from-store station --out candidate
+
+      anomalyr1 model promote candidate/run/checkpoint --data station --by Ann
     """
+    if (normal is None) == (store is None):
+        raise InputError("give --normal FOLDER or --from-store STATION, one of them")
+    if store is not None:
+        _adapt_from_store(
+            store, url, defects, out_dir, model,
+            (num_designs, head_steps, grpo_steps, seed, split_seed), resume, num_workers,
+        )  # fmt: skip
+        return
+    from anomalyr1.data.corrections import NormalProduct
     from anomalyr1.training.adapt import Adaptation
     from anomalyr1.training.adapt import adapt as run
 
+    assert normal is not None
     plan = Adaptation(
-        normal,
+        (NormalProduct(normal.resolve().name, normal.resolve()),),
         out_dir,
         defects,
-        model,
+        model or "nano",
+        num_designs=num_designs,
         head_steps=head_steps,
         grpo_steps=grpo_steps,
         seed=seed,
     )
-    folder = run(
-        plan,
+    folder = run(plan, resume=resume, num_workers=num_workers, follow=follow, say=_say)
+    out.print(str(folder), highlight=False, soft_wrap=True)
+
+
+def _adapt_from_store(
+    folder: Path,
+    url: str | None,
+    defects: Path | None,
+    out_dir: Path,
+    model: str | None,
+    numbers: tuple[int, int, int, int, int],
+    resume: bool,
+    num_workers: int,
+) -> None:
+    from anomalyr1.cli.model import print_comparison
+    from anomalyr1.cli.serve import open_store
+    from anomalyr1.server.learning import Course, adapt_from_store
+
+    if defects is not None:
+        raise InputError("--defects goes with --normal: a station's defects are in its reviews")
+    checkpoint, comparison = adapt_from_store(
+        open_store(folder, url),
+        Course(out_dir, model, *numbers),
         resume=resume,
         num_workers=num_workers,
         follow=follow,
-        say=lambda text: err.print(text, highlight=False),
+        say=_say,
     )
-    out.print(str(folder), highlight=False, soft_wrap=True)
+    print_comparison(comparison)
+    err.print(
+        f"a person decides: anomalyr1 model promote {checkpoint} --data {folder} --by NAME",
+        highlight=False,
+        soft_wrap=True,
+    )
+    out.print(str(checkpoint), highlight=False, soft_wrap=True)
+
+
+def _say(text: str) -> None:
+    err.print(make_printable(text), highlight=False, soft_wrap=True)

@@ -181,6 +181,7 @@ def export(
     ] = True,
     data: Annotated[Path, typer.Option("--data", help="The station's folder.")] = Path("station"),
     url: Annotated[str | None, typer.Option("--db", help="The station's database.")] = None,
+    seed: Annotated[int, typer.Option("--split-seed", help="Which fifth is held out.")] = 0,
 ) -> None:
     """Write what was reviewed at the station as records that train takes, a fifth held out.
 
@@ -191,5 +192,5 @@ def export(
 
     if not reviewed:
         raise InputError("only reviewed pictures have a truth: give --reviewed")
-    for name, count in export_reviewed(open_store(data, url), out_dir).items():
+    for name, count in export_reviewed(open_store(data, url), out_dir, seed=seed).items():
         out.print(f"{out_dir / name}: {count} records", highlight=False, soft_wrap=True)

@@ -1,8 +1,7 @@
-"""anomalyr1 serve, store and model: the inspection station and its keeping."""
+"""anomalyr1 serve and store: the inspection station and its keeping."""
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from anomalyr1.server.store import Store
 
 store_app = typer.Typer(help="Back up, verify and prune a station's store.", no_args_is_help=True)
-model_app = typer.Typer(help="Which model a station uses.", no_args_is_help=True)
 
 Data = Annotated[
     Path, typer.Option("--data", help="Folder of the station's pictures and database.")
@@ -124,45 +122,3 @@ def prune(
 
     num_inspections, num_files = prune_store(open_store(data, url), days=days)
     out.print(f"removed {num_inspections} inspections and {num_files} files", highlight=False)
-
-
-@model_app.command("list")
-def list_models(data: Data = Path("station"), url: Url = None) -> None:
-    """Who promoted which model when; the last line is the current one."""
-    from anomalyr1.server.promotions import load_promotions
-
-    for row in load_promotions(open_store(data, url)):
-        out.print(f"{row.created_at} {row.action} {row.model} by {row.person}", highlight=False)
-
-
-@model_app.command("promote")
-def promote(
-    model: str,
-    data: Data = Path("station"),
-    url: Url = None,
-    person: Annotated[str, typer.Option("--by", help="Who decides.")] = "",
-) -> None:
-    """Make a checkpoint the station's model; a running server loads it within seconds.
-
-    Example: anomalyr1 model promote runs/candidate/checkpoint --by Ann
-    """
-    from anomalyr1.checkpoint import resolve_source
-    from anomalyr1.server import promotions
-
-    resolve_source(model)
-    name = str(Path(model).resolve()) if Path(model).is_dir() else model
-    promotions.promote(open_store(data, url), name, person or getpass.getuser())
-    out.print(f"{name} is the station's model", highlight=False, soft_wrap=True)
-
-
-@model_app.command("rollback")
-def roll_back(
-    data: Data = Path("station"),
-    url: Url = None,
-    person: Annotated[str, typer.Option("--by", help="Who decides.")] = "",
-) -> None:
-    """Return to the model before the current one."""
-    from anomalyr1.server import promotions
-
-    name = promotions.roll_back(open_store(data, url), person or getpass.getuser())
-    out.print(f"{name} is the station's model again", highlight=False, soft_wrap=True)

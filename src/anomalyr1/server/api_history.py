@@ -1,4 +1,4 @@
-"""Routes that look back: inspections, pictures, reviews, exports, trends, models."""
+"""Routes that look back: inspections, pictures, reviews, exports, trends."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from PIL import Image
 from anomalyr1.images import limit_size, load_image
 from anomalyr1.reporting.maps import read_map
 from anomalyr1.reporting.overlays import DEFECT_COLOURS, colour_map
-from anomalyr1.server import promotions, reviews
+from anomalyr1.server import reviews
 from anomalyr1.server.exports import write_coco, write_csv, write_records_zip
 from anomalyr1.server.pictures import MEDIA_TYPES
 from anomalyr1.server.search import Filter, describe, find_inspections, list_files, load_inspection
-from anomalyr1.server.station import Here, Station
+from anomalyr1.server.station import Here
 from anomalyr1.server.trends import compute_trends
-from anomalyr1.server.values import Id, NewReview, Person, Promotion, refuse_control
+from anomalyr1.server.values import Id, NewReview, Person, refuse_control
 
 router = APIRouter(prefix="/api")
 MOST_EXPORTED = 20_000
@@ -170,62 +170,6 @@ def export(
 def read_trends(station: Here, wanted: Wanted) -> dict[str, Any]:
     """Verdicts by day, agreement with reviewers, overkill, miss, scores."""
     return compute_trends(station.store, wanted)
-
-
-@router.get("/model", tags=["model"])
-def read_model(station: Here) -> dict[str, Any]:
-    """The model at work, who promoted what, and corrections since the last promotion."""
-    return describe_model(station)
-
-
-@router.post("/model/promote", tags=["model"])
-def promote(station: Here, given: Promotion) -> dict[str, Any]:
-    """Make a checkpoint folder or hub id the station's model; it is loaded within seconds."""
-    _refuse_pinned(station)
-    promotions.promote(station.store, given.model, given.person, comment=given.comment)
-    return describe_model(station)
-
-
-@router.post("/model/rollback", tags=["model"])
-def roll_back(station: Here, given: Person) -> dict[str, Any]:
-    """Return to the model before."""
-    _refuse_pinned(station)
-    promotions.roll_back(station.store, given.person)
-    return describe_model(station)
-
-
-def describe_model(station: Station) -> dict[str, Any]:
-    """The model, promotions, and how many new corrections wait."""
-    made = [dict(row._mapping) for row in promotions.load_promotions(station.store)]
-    since = made[-1]["created_at"] if made else ""
-    _, rows = find_inspections(
-        station.store, Filter(reviewed=True, state="done"), page_size=MOST_EXPORTED
-    )
-    fresh = [row for row in rows if row.reviewed_at > since]
-    return {
-        "model": station.worker.model,
-        "problem": station.worker.problem,
-        "is_pinned": station.worker.pinned,
-        "promotions": made,
-        "num_reviewed": len(rows),
-        "num_new_reviews": len(fresh),
-        "num_new_corrections": sum(is_correction(describe(row)) for row in fresh),
-    }
-
-
-def is_correction(inspection: dict[str, Any]) -> bool:
-    """Whether a review says something else than the station: verdict, or boxes and labels."""
-    review = inspection["review"]
-    if review is None:
-        return False
-    said = [(tuple(item["box_xyxy"]), item["label"]) for item in inspection["defects"]]
-    seen = [(tuple(item["box_xyxy"]), item["label"]) for item in review["regions"]]
-    return bool(review["verdict"] != inspection["decision"] or (seen and seen != said))
-
-
-def _refuse_pinned(station: Station) -> None:
-    if station.worker.pinned:
-        raise HTTPException(409, "the model was fixed with --model: start the server without it")
 
 
 def _png(layer: Image.Image) -> Response:

@@ -10,16 +10,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import sqlalchemy as sa
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from anomalyr1.inspector import Inspector
-from anomalyr1.server import api_history, api_inspect, api_openai
+from anomalyr1.server import api_history, api_inspect, api_model, api_openai
 from anomalyr1.server.bell import Bell
 from anomalyr1.server.metrics import Metrics
 from anomalyr1.server.security import COOKIE, COOKIE_SECONDS, Guard, is_token, sign_session
@@ -30,7 +31,17 @@ from anomalyr1.server.worker import Worker
 from anomalyr1.types import InputError
 
 PAGES = Path(__file__).parent / "pages"
-PAGE_NAMES = ("inspect", "products", "history", "review", "trends", "login")
+PAGE_TEMPLATE = Path(__file__).parent / "page.html.j2"
+PAGE_TITLES = {
+    "inspect": "Inspect",
+    "products": "Products",
+    "history": "History",
+    "review": "Review",
+    "trends": "Trends",
+    "login": "Log in",
+}
+"""Pages by the name of their module in `pages`."""
+
 _LEAST_FREE_BYTES = 100_000_000
 _log = logging.getLogger(__name__)
 
@@ -75,7 +86,7 @@ def build_app(
         lifespan=lifespan,
     )
     app.state.station = Station(store, worker, bell, metrics, token)
-    for part in (api_inspect, api_history, api_openai):
+    for part in (api_inspect, api_history, api_model, api_openai):
         app.include_router(part.router)
     _add_pages(app)
     _add_operations(app)
@@ -87,14 +98,17 @@ def build_app(
 def _add_pages(app: FastAPI) -> None:
     app.mount("/static", StaticFiles(directory=PAGES), name="static")
 
-    def add(path: str, name: str) -> None:
-        @app.get(path, include_in_schema=False)
-        def page() -> FileResponse:
-            return FileResponse(PAGES / f"{name}.html")
+    template = jinja2.Template(PAGE_TEMPLATE.read_text(encoding="utf-8"), autoescape=True)
 
-    add("/", "inspect")
-    for name in PAGE_NAMES[1:]:
-        add(f"/{name}", name)
+    def add(path: str, name: str, title: str) -> None:
+        text = template.render(name=name, title=title)
+
+        @app.get(path, include_in_schema=False)
+        def page() -> HTMLResponse:
+            return HTMLResponse(text)
+
+    for name, title in PAGE_TITLES.items():
+        add("/" if name == "inspect" else f"/{name}", name, title)
 
     @app.post("/api/session", tags=["session"], status_code=204)
     def log_in(station: Here, given: Session, request: Request, response: Response) -> None:

@@ -9,6 +9,8 @@ import shutil
 import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,18 @@ from anomalyr1.types import InputError, Record, Region
 
 COLUMNS = (
     "id", "name", "product", "created_at", "state", "verdict", "decision", "anomaly_score",
-    "detector_score", "seconds", "model", "template_id", "error",
+    "detector_score", "seconds", "model", "weights_sha256", "template_id",
+    "error",
 )  # fmt: skip
 TEST_SHARE = 5
-"""One reviewed picture in so many is held out, chosen by its content: always the same ones."""
+"""One reviewed picture in so many is held out."""
+
+
+def is_held_out(sha256: str, seed: int = 0) -> bool:
+    """Whether a picture is kept to measure on: by its content and the seed alone, so that it stays
+    on its side whatever else is reviewed, under whatever name and product it comes."""
+    digest = blake2b(f"{seed} {sha256}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big") % TEST_SHARE == 0
 
 
 def write_csv(found: Sequence[dict[str, Any]]) -> Iterator[bytes]:
@@ -86,9 +96,10 @@ def write_records_zip(store: Store, found: Sequence[dict[str, Any]]) -> Iterator
             for item in found:
                 if item["review"] is None:
                     continue
-                record, sources = _build_record(store, item, Path("/export"))
-                lines.append(json.dumps(record_to_json(record, Path("/export"))))
-                for source in sources:
+                record = build_record(store, item)
+                moved = _move_record(record, Path("/export/pictures"))
+                lines.append(json.dumps(record_to_json(moved, Path("/export"))))
+                for source in (record.image_path, *record.reference_paths):
                     if source.name not in names:
                         names.add(source.name)
                         archive.write(source, f"pictures/{source.name}")
@@ -98,22 +109,19 @@ def write_records_zip(store: Store, found: Sequence[dict[str, Any]]) -> Iterator
             yield chunk
 
 
-def export_reviewed(store: Store, out_dir: Path) -> dict[str, int]:
+def export_reviewed(store: Store, out_dir: Path, *, seed: int = 0) -> dict[str, int]:
     """Write `records.jsonl`, `train.jsonl`, `test.jsonl` and `pictures/` of all reviewed pictures;
-    returns the records a file. Raises InputError where nothing is reviewed."""
-    _, rows = find_inspections(
-        store, Filter(reviewed=True, state="done", sort="oldest"), page_size=10_000_000
-    )
-    if not rows:
-        raise InputError("nothing is reviewed yet: review inspections first")
-    latest = {row.picture: row for row in rows}
-    (out_dir / "pictures").mkdir(parents=True, exist_ok=True)
+    returns the records a file. Raises InputError where nothing is reviewed.
+
+    The split is `is_held_out`'s; a picture that it holds out is no reference in `train.jsonl`.
+    """
+    folder = out_dir / "pictures"
+    folder.mkdir(parents=True, exist_ok=True)
     records = []
-    for row in latest.values():
-        record, sources = _build_record(store, describe(row), out_dir)
-        for source in sources:
-            shutil.copyfile(source, out_dir / "pictures" / source.name)
-        records.append(record)
+    for record in load_reviewed(store, seed=seed):
+        for path in (record.image_path, *record.reference_paths):
+            shutil.copyfile(path, folder / path.name)
+        records.append(_move_record(record, folder))
     splits = {
         "records.jsonl": records,
         "train.jsonl": [record for record in records if record.split == "train"],
@@ -124,12 +132,26 @@ def export_reviewed(store: Store, out_dir: Path) -> dict[str, int]:
     return {name: len(chosen) for name, chosen in splits.items()}
 
 
-def _build_record(store: Store, item: dict[str, Any], out_dir: Path) -> tuple[Record, list[Path]]:
-    """A reviewed inspection as a record whose pictures lie in `out_dir/pictures`, and where they
-    lie now. Its references are those of its product today."""
+def load_reviewed(store: Store, *, seed: int = 0) -> list[Record]:
+    """A record of every reviewed picture, in the store's folder; the latest of equal pictures.
+
+    Raises InputError where nothing is reviewed."""
+    _, rows = find_inspections(
+        store, Filter(reviewed=True, state="done", sort="oldest"), page_size=10_000_000
+    )
+    if not rows:
+        raise InputError("nothing is reviewed yet: review inspections first")
+    latest = {row.picture: row for row in rows}
+    return [build_record(store, describe(row), seed=seed) for row in latest.values()]
+
+
+def build_record(store: Store, item: dict[str, Any], *, seed: int = 0) -> Record:
+    """A reviewed inspection as a record of the store's pictures. Its references are those of its
+    product today."""
     review = item["review"]
     picture = store.find_picture(item["picture"])
     assert picture is not None
+    is_test = is_held_out(item["picture"], seed)
     references: list[Path] = []
     knowledge = ""
     if item["product_id"] is not None:
@@ -138,27 +160,32 @@ def _build_record(store: Store, item: dict[str, Any], out_dir: Path) -> tuple[Re
         references = [
             store.folder.find(row.picture, row.suffix)
             for row in rows
-            if row.picture != item["picture"]
+            if row.picture != item["picture"] and (is_test or not is_held_out(row.picture, seed))
         ]
-    is_test = int(item["picture"][:8], 16) % TEST_SHARE == 0
     regions = tuple(
         Region(tuple(region["box_xyxy"]), region["label"], region.get("description", ""))
         for region in (_regions(item) if review["verdict"] == "anomalous" else [])
     )
-    folder = out_dir / "pictures"
-    record = Record(
+    return Record(
         f"inspection-{item['id']}",
-        folder / picture.name,
+        picture,
         dataset="station",
         category=item["product"],
         split="test" if is_test else "train",
         label=review["verdict"],
         defect_type=regions[0].defect_type if regions else "",
-        reference_paths=tuple(folder / path.name for path in references),
+        reference_paths=tuple(references),
         knowledge=knowledge,
         regions=regions,
     )
-    return record, [picture, *references]
+
+
+def _move_record(record: Record, folder: Path) -> Record:
+    return replace(
+        record,
+        image_path=folder / record.image_path.name,
+        reference_paths=tuple(folder / path.name for path in record.reference_paths),
+    )
 
 
 def _regions(item: dict[str, Any]) -> list[dict[str, Any]]:

@@ -24,6 +24,9 @@ from sqlalchemy import (
 MOST_NAME = 200
 """Signs of a name at most: of a product, a reviewer, a file."""
 
+MOST_MODEL = 400
+"""Signs of a model's name at most: a folder or a hub id."""
+
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -97,7 +100,7 @@ inspections = Table(
     Column("detector_score", Float),
     Column("uncertainty", Float),
     Column("seconds", Float),
-    Column("model", String(400)),
+    Column("model", String(MOST_MODEL)),
     Column("weights_sha256", String(64)),
     Column("template_id", String(80)),
     Column("reference", ForeignKey("pictures.sha256")),
@@ -141,15 +144,29 @@ reviews = Table(
     CheckConstraint("verdict IN ('normal', 'anomalous')", name="verdict"),
 )
 
+evaluations = Table(
+    "evaluations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("candidate", String(MOST_MODEL), nullable=False),
+    Column("candidate_sha256", String(64), nullable=False, index=True),
+    Column("current", String(MOST_MODEL), nullable=False),
+    Column("current_sha256", String(64), nullable=False),
+    Column("created_at", String(32), nullable=False),
+    Column("comparison", Text, nullable=False),
+)
+
 promotions = Table(
     "promotions",
     metadata,
     Column("id", Integer, primary_key=True),
-    Column("model", String(400), nullable=False),
+    Column("model", String(MOST_MODEL), nullable=False),
     Column("action", String(8), nullable=False),
     Column("person", String(MOST_NAME), nullable=False),
     Column("created_at", String(32), nullable=False),
     Column("comment", Text, nullable=False),
+    Column("weights_sha256", String(64)),
+    Column("evaluation_id", ForeignKey("evaluations.id")),
     CheckConstraint("action IN ('promote', 'rollback')", name="action"),
 )
 

@@ -82,8 +82,8 @@ class Person(BaseModel):
 
 
 class Promotion(BaseModel):
-    model_config = _example(model="runs/candidate/checkpoint", person="Ann", comment="")
-    model: Annotated[str, Field(min_length=1, max_length=400), Clean]
+    model_config = _example(evaluation=3, person="Ann", comment="")
+    evaluation: Annotated[int, Field(ge=1, le=2**31 - 1)]
     person: Name
     comment: Long = ""
 

@@ -20,9 +20,10 @@ from anomalyr1.inspector import Inspection, Inspector
 from anomalyr1.reporting.maps import build_map_picture
 from anomalyr1.server.metrics import Metrics
 from anomalyr1.server.products import load_product
-from anomalyr1.server.promotions import current_model
+from anomalyr1.server.promotions import FIRST_MODEL, find_latest_promotion
 from anomalyr1.server.store import MOST_ATTEMPTS, Store, Task
 from anomalyr1.types import Finding, InputError, Record
+from anomalyr1.weights import hash_weights
 
 MOST_REFERENCES = 16
 _LOOK_FOR_MODEL_SECONDS = 2.0
@@ -61,12 +62,18 @@ class Worker:
         self._running = 0
         self._stop_at: float | None = None
         self._looked_at = float("-inf")
+        self._tried = -1  # the promotion that was last acted on; 0 is the first model
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="model", daemon=True)
 
     @property
     def is_ready(self) -> bool:
         return self._inspector is not None and self._stop_at is None
+
+    @property
+    def weights_sha256(self) -> str:
+        """The content hash of the loaded weights; empty while nothing is loaded."""
+        return "" if self._inspector is None else self._inspector.weights_sha256
 
     @property
     def num_waiting(self) -> int:
@@ -147,13 +154,20 @@ class Worker:
         if time.monotonic() - self._looked_at < _LOOK_FOR_MODEL_SECONDS:
             return
         self._looked_at = time.monotonic()
+        wanted, number = "", self._tried
         try:
-            wanted = self._asked_model or current_model(self._store) or "nano"
-            if wanted == self.model or wanted == self.problem.partition(": ")[0]:
+            made = None if self.pinned else find_latest_promotion(self._store)
+            number = 0 if made is None else made.id
+            if number == self._tried:
                 return
+            wanted = self._asked_model or (FIRST_MODEL if made is None else made.model)
+            expected = None if made is None else made.weights_sha256
+            if expected and hash_weights(wanted) != expected:
+                raise InputError("the weights are not those that were promoted: promote it again")
             self._inspector = self._load_model(wanted)
-            self.model, self.problem = wanted, ""
+            self.model, self.problem, self._tried = wanted, "", number
         except InputError as error:
+            self._tried = number  # it stays unusable: the next promotion is tried
             self.problem = f"{wanted}: {error}"
             _log.error("model %s", self.problem)
         except Exception:  # noqa: BLE001 - the present model goes on

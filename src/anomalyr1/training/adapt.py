@@ -1,15 +1,17 @@
-"""Adapts a checkpoint to one's own part: defects are painted on its normal pictures, the detector's
-head is trained further on them, then the language model by GRPO with ROAM.
+"""Adapts a checkpoint to one's own parts: defects are painted on their normal pictures, the
+detector's head is trained further on them and on labelled pictures, then the language model by
+GRPO with ROAM.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from anomalyr1.data.records import load_records
+from anomalyr1.data.corrections import LEAST_NORMALS, NormalProduct, mark_defects
+from anomalyr1.data.records import load_records, write_records
 from anomalyr1.data.synthesis import Synthesis, synthesize, write_splits
 from anomalyr1.images import find_images
 from anomalyr1.training.dataset import RowSettings
@@ -17,20 +19,20 @@ from anomalyr1.training.recipe import DataSettings, HintSettings, Recipe
 from anomalyr1.training.run import Follow, run_recipe
 from anomalyr1.types import InputError
 
-LEAST_NORMALS = 5
-"""Normal pictures: with fewer, a picture's references would be the picture itself."""
+_LEAST_DESIGNS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Adaptation:
-    """What to adapt to. `normal`: a folder of normal pictures of one product; `defects`: a records
-    file with labelled pictures of it, or None. Steps of 0 leave a stage out."""
+    """What to adapt to: products with their normal pictures, and `labelled`, a records file with
+    pictures of them, or None. `num_designs` groups of painted pictures are shared among the
+    products. Steps of 0 leave a stage out."""
 
-    normal: Path
+    products: tuple[NormalProduct, ...]
     out: Path
-    defects: Path | None = None
+    labelled: Path | None = None
     model: str = "nano"
-    num_products: int = 80
+    num_designs: int = 80
     head_steps: int = 500
     grpo_steps: int = 24
     seed: int = 0
@@ -47,29 +49,34 @@ def adapt(
     """Run all stages and return the checkpoint's folder, which `inspect --model` takes.
 
     Figures before and after, on painted pictures held out, are in the run's report. Raises
-    InputError for fewer than LEAST_NORMALS pictures and for records without a label.
+    InputError for a product with fewer than LEAST_NORMALS pictures, for records without a label,
+    and where there is nothing to learn from.
     """
-    count = len(find_images([plan.normal]))
-    if count < LEAST_NORMALS:
-        raise InputError(
-            f"{plan.normal} holds {count} pictures: give at least {LEAST_NORMALS} normal ones"
-        )
-    painted = plan.out / "painted"
-    if not (painted / "manifest.json").is_file():
-        _paint(plan, painted, num_workers, follow)
-    records = [str(painted / "train.jsonl")]
-    if plan.defects is not None:
-        load_records(plan.defects)  # a fault is found before training
-        records.append(str(plan.defects))
-    held_out = painted / "val.jsonl"
+    for product in plan.products:
+        count = len(find_images([product.folder]))
+        if count < LEAST_NORMALS:
+            raise InputError(
+                f"{product.folder} holds {count} pictures: give at least {LEAST_NORMALS} normal"
+                " ones"
+            )
+    records = []
+    if plan.labelled is not None:  # a fault is found before anything is painted
+        records.append(_prepare_labelled(plan.labelled, plan.out, say))
+    painted = [_paint(plan, product, num_workers, follow) for product in plan.products]
+    records = [folder / "train.jsonl" for folder in painted] + records
+    if not records:
+        raise InputError("there is nothing to learn from: give normal pictures or labelled records")
+    held_out = [folder / "val.jsonl" for folder in painted]
+    names = ", ".join(product.name for product in plan.products)
     recipe = Recipe(
-        description=f"{plan.model} adapted to {plan.normal.name}",
+        description=f"{plan.model} adapted to {names or plan.labelled}",
         needs="2 CPU cores",
         model=plan.model,
         seed=plan.seed,
         freeze_vision=True,
         data=DataSettings(
-            tuple(records), validation=(str(held_out),) if held_out.is_file() else ()
+            tuple(map(str, records)),
+            validation=tuple(str(path) for path in held_out if path.is_file()),
         ),
         rows=RowSettings(without_hint=0.0, with_reference=0.35),
         hint=HintSettings(further=True, num_steps=plan.head_steps, learning_rate=1e-3)
@@ -83,16 +90,36 @@ def adapt(
     )
 
 
-def _paint(plan: Adaptation, out: Path, num_workers: int, follow: Follow) -> None:
+def _prepare_labelled(path: Path, out: Path, say: Callable[[str], None]) -> Path:
+    """The records with a mask for every defect: the detector's head learns from masks alone."""
+    marked, num_unmarked = mark_defects(load_records(path), out / "masks")
+    if num_unmarked:
+        say(f"{num_unmarked} anomalous records have neither mask nor box and are left out")
+    prepared = out / "labelled.jsonl"
+    write_records(prepared, marked)
+    return prepared
+
+
+def _paint(plan: Adaptation, product: NormalProduct, num_workers: int, follow: Follow) -> Path:
+    """Paint defects on a product's pictures, where that is not done; returns the folder."""
+    out = plan.out / "painted" / product.folder.name
+    if (out / "manifest.json").is_file():
+        return out
+    count = max(_LEAST_DESIGNS, plan.num_designs // len(plan.products))
+    count = min(count, plan.num_designs)
     synthesis = Synthesis(
-        out, plan.num_products, num_references=4, size=448, seed=plan.seed, normal=plan.normal
+        out, count, num_references=4, size=448, seed=plan.seed, normal=product.folder
     )
-    records = []
-    for product in follow(
-        synthesize(synthesis, num_workers=num_workers), "painting defects", plan.num_products
-    ):
-        records.extend(product)
-    write_splits(synthesis, records)
+    made = synthesize(synthesis, num_workers=num_workers)
+    write_splits(
+        synthesis,
+        [
+            replace(record, category=product.name, knowledge=product.knowledge)
+            for records in follow(made, f"painting defects on {product.name}", count)
+            for record in records
+        ],
+    )
+    return out
 
 
 def _grpo(num_steps: int) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-import { ask, attempt, chooseProduct, el, main, picture, time, verdict } from "./shell.js";
+import { ask, attempt, chooseProduct, count, el, main, picture, time, verdict } from "./shell.js";
 import { show } from "./result.js";
 
 const SIZE = 48;
 let page = 1;
-const cards = el("div", { class: "cards" }), count = el("p", { class: "soft", "aria-live": "polite" }), pager = el("div", { class: "row" }), exports_ = el("div", { class: "row" });
+const cards = el("div", { class: "cards" }), total = el("p", { class: "soft", "aria-live": "polite" }), pager = el("div", { class: "row" }), exports_ = el("div", { class: "row" });
 const option = (value, title) => el("option", { value }, title);
 const fields = {
   q: el("input", { type: "search", maxlength: 200, placeholder: "name, label, comment" }), product_id: await chooseProduct(null, "All products"),
@@ -13,14 +13,14 @@ const fields = {
   sort: el("select", {}, option("newest", "Newest"), option("oldest", "Oldest"), option("uncertain", "Most uncertain"), option("score", "Highest score")),
 };
 const titles = { q: "Search", product_id: "Product", decision: "Verdict", reviewed: "Review", reviewer: "Reviewer", disagreement: "Model and reviewer", since: "From", until: "To", sort: "Order" };
-main.append(el("div", { class: "stack" }, el("form", { class: "panel filters", role: "search", onsubmit: (event) => event.preventDefault(), onchange: () => { page = 1; refresh(); } }, Object.entries(fields).map(([name, field]) => el("label", { class: "field" }, titles[name], field))), el("div", { class: "row" }, count, exports_), cards, pager));
+main.append(el("div", { class: "stack" }, el("form", { class: "panel filters", role: "search", onsubmit: (event) => event.preventDefault(), onchange: () => { page = 1; refresh(); } }, Object.entries(fields).map(([name, field]) => el("label", { class: "field" }, titles[name], field))), el("div", { class: "row" }, total, exports_), cards, pager));
 
 const query = () => new URLSearchParams(Object.entries(fields).map(([name, field]) => [name, field.value]).filter(([, value]) => value));
 const refresh = attempt(async () => {
   const wanted = query();
   exports_.replaceChildren(...[["csv", "CSV"], ["coco", "COCO"], ["records", "Records"]].map(([kind, title]) => el("a", { class: "button", href: `/api/exports/${kind}?${wanted}`, download: "" }, title)));
   const found = await ask(`/api/inspections?${wanted}&page=${page}&page_size=${SIZE}`);
-  count.textContent = `${found.total} inspections`;
+  total.textContent = count(found.total, "inspection");
   cards.replaceChildren(...found.inspections.map((item) => el("button", { class: "card", type: "button", onclick: attempt(() => open(item.id)) }, el("img", { src: picture(item.picture, "thumb"), alt: "", loading: "lazy" }), el("span", { class: "body" }, verdict(item.decision), el("span", { class: "name" }, item.name), el("span", { class: "soft" }, [item.product, time(item.created_at)].filter(Boolean).join(" · ")), item.review && el("span", { class: "soft" }, `${item.review.verdict} by ${item.review.reviewer}`)))));
   if (!found.total) cards.replaceChildren(el("p", { class: "empty" }, "Nothing here yet."));
   const pages = Math.max(1, Math.ceil(found.total / SIZE));

@@ -7,7 +7,7 @@ const bar = el("progress", { max: 1, value: 0, "aria-label": "Progress" }), told
 const progress = el("div", { class: "panel stack", hidden: true }, bar, told);
 const strip = el("div", { class: "strip", role: "group", "aria-label": "Results" }), result = el("div", { "aria-live": "polite" });
 const select = await chooseProduct();
-main.append(el("div", { class: "stack" }, el("div", { class: "row" }, el("label", { class: "field" }, "Product", select), el("a", { href: "/products" }, "Products and references")), createDrop("Drop or paste pictures or a folder here", attempt(inspect)), progress, strip, result));
+main.append(el("div", { class: "stack" }, el("div", { class: "row" }, el("label", { class: "field" }, "Product", select), el("a", { class: "button", href: "/products" }, "Products and references")), createDrop("Drop or paste pictures or a folder here", attempt(inspect)), progress, strip, result));
 
 async function send(files) {
   const form = new FormData(); form.append("wait", "false");

@@ -6,7 +6,7 @@ const meter = (name, value) => [el("span", { class: "soft" }, name), el("meter",
 
 export function describe(item) {
   const differs = item.threshold !== null && item.verdict !== item.decision;
-  return el("div", { class: "stack" },
+  return el("div", { class: "stack told" },
     el("div", { class: "panel stack" },
       verdict(item.decision, true),
       el("p", { class: "soft" }, item.name, item.product ? ` · ${item.product}` : "", ` · ${time(item.created_at)}`),

@@ -4,9 +4,9 @@ import { describe } from "./result.js";
 
 const place = el("div"), left = el("p", { class: "soft", "aria-live": "polite" });
 main.append(el("div", { class: "stack" }, left, place));
-let queue = [], current = null, panel = null, last = null;
+let queue = [], current = null, panel = null, last = null, byKey = false;
 const comment = el("textarea", { maxlength: 20000 });
-const labels = el("ul", { class: "stack" }), drawButton = el("button", { type: "button", "aria-pressed": "false", onclick: () => panel.viewer.setDrawing(!panel.viewer.state.drawing) }, "Draw box ", el("kbd", {}, "B"));
+const labels = el("ul", { class: "stack labels", "aria-label": "Boxes" }), drawButton = el("button", { type: "button", "aria-pressed": "false", onclick: () => draw() }, "Draw box ", el("kbd", {}, "B"));
 
 async function load() {
   const wanted = new URLSearchParams(location.search).get("id");
@@ -27,14 +27,32 @@ async function open(id) {
     el("div", { class: "stack" }, el("div", { class: "panel stack" }, el("p", { class: "soft" }, "Your verdict"),
       el("div", { class: "row" }, el("button", { class: "primary", type: "button", disabled: current.decision === "unread", onclick: () => confirm() }, "Confirm ", el("kbd", {}, "Enter")), el("button", { type: "button", onclick: () => save("normal") }, "Normal ", el("kbd", {}, "N")), el("button", { type: "button", onclick: () => save("anomalous") }, "Anomalous ", el("kbd", {}, "A")), el("button", { type: "button", onclick: skip }, "Skip ", el("kbd", {}, "S"))),
       labels, el("label", { class: "field" }, "Comment", comment)), describe(current))));
+  rows = [];
   list();
+  if (byKey) panel.viewer.stage.focus({ preventScroll: true });
 }
+// A row a box. Rows stay while their boxes do, so that a label keeps the focus while one types.
+let rows = [];
 function list() {
-  drawButton.setAttribute("aria-pressed", String(panel.viewer.state.drawing));
-  labels.replaceChildren(...panel.viewer.state.regions.map((region, index) => {
-    const swatch = el("span", { class: "swatch" }); swatch.style.background = COLOURS[index % COLOURS.length];
-    return el("li", { class: "row" }, swatch, el("input", { value: region.label, maxlength: 200, placeholder: "kind of defect", "aria-label": `Label of box ${index + 1}`, oninput: (event) => { region.label = event.target.value; panel.viewer.draw(); } }), el("button", { class: "small", type: "button", "aria-label": `Delete box ${index + 1}`, onclick: () => { panel.viewer.state.chosen = index; panel.viewer.remove(); } }, "×"));
-  }));
+  const { regions, drawing, chosen } = panel.viewer.state;
+  drawButton.setAttribute("aria-pressed", String(drawing));
+  if (rows.length !== regions.length || rows.some((row, index) => row.region !== regions[index])) {
+    rows = regions.map((region, index) => ({ region, node: createRow(region, index) }));
+    labels.replaceChildren(...rows.map((row) => row.node));
+  }
+  rows.forEach((row, index) => row.node.classList.toggle("chosen", index === chosen));
+}
+function createRow(region, index) {
+  const swatch = el("span", { class: "swatch" }); swatch.style.background = COLOURS[index % COLOURS.length];
+  const { viewer } = panel;
+  return el("li", { class: "row" }, swatch,
+    el("input", { value: region.label, maxlength: 200, placeholder: "kind of defect", "aria-label": `Label of box ${index + 1}`, onfocus: () => viewer.choose(index), oninput: (event) => { region.label = event.target.value; viewer.draw(); } }),
+    el("button", { class: "small", type: "button", "aria-label": `Delete box ${index + 1}`, onclick: () => { viewer.choose(index); viewer.remove(); } }, "×"));
+}
+function draw() {
+  const { viewer } = panel;
+  viewer.setDrawing(!viewer.state.drawing);
+  if (viewer.state.drawing) viewer.stage.focus({ preventScroll: true });
 }
 const confirm = attempt(async () => { if (!current) return; if (current.decision === "unread") throw new Error("The answer was not read: choose normal or anomalous."); await save(current.decision); });
 const save = attempt(async (chosen) => {
@@ -58,7 +76,7 @@ const undo = attempt(async () => {
 });
 document.addEventListener("keydown", (event) => {
   if (event.target.closest("input, textarea, select, a") || event.ctrlKey || event.metaKey || event.altKey || (event.key === "Enter" && event.target.closest("button"))) return;
-  const action = { Enter: confirm, n: () => save("normal"), a: () => save("anomalous"), s: skip, z: undo, b: () => panel?.viewer.setDrawing(!panel.viewer.state.drawing), Delete: () => panel?.viewer.remove() }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
-  if (action) { event.preventDefault(); action(); }
+  const action = { Enter: confirm, n: () => save("normal"), a: () => save("anomalous"), s: skip, z: undo, b: () => panel && draw(), Delete: () => panel?.viewer.remove() }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
+  if (action) { event.preventDefault(); byKey = true; action(); }
 });
 await attempt(load)();

@@ -11,7 +11,7 @@ function fill(node, attributes, children) {
     else if (key === "value" || key === "checked" || key === "disabled") node[key] = value;
     else node.setAttribute(key, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  node.append(...children.flat(2).filter((child) => child !== null && child !== undefined && child !== false));
   return node;
 }
 export const el = (tag, attributes = {}, ...children) => fill(document.createElement(tag), attributes, children);
@@ -44,7 +44,8 @@ export const attempt = (action) => async (...given) => { try { return await acti
 export const verdict = (name, large = false) => el("span", { class: `verdict ${name ?? "unread"}${large ? " large" : ""}` }, name ?? "waiting");
 export const percent = (value) => (value === null || value === undefined ? "–" : `${Math.round(100 * value)} %`);
 export const score = (value) => (value === null || value === undefined ? "–" : value.toFixed(2));
-export const time = (text) => (text ? new Date(text).toLocaleString() : "");
+export const time = (text) => (text ? new Date(text).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" }) : "");
+export const count = (number, one) => `${number} ${one}${number === 1 ? "" : "s"}`;
 export const picture = (hash, size = "view") => `/api/pictures/${hash}?size=${size}`;
 export const main = document.getElementById("main");
 
@@ -56,7 +57,7 @@ export function person() {
 
 export async function chooseProduct(onchange, any = "No product") {
   const select = el("select", { id: "product", onchange: () => onchange?.(select.value) }, el("option", { value: "" }, any));
-  for (const product of await ask("/api/products")) select.append(el("option", { value: product.id }, `${product.name} (${product.num_references} references)`));
+  for (const product of await ask("/api/products")) select.append(el("option", { value: product.id }, `${product.name} (${count(product.num_references, "reference")})`));
   const wanted = new URLSearchParams(location.search).get("product");
   if (wanted) select.value = wanted;
   return select;

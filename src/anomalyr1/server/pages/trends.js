@@ -1,8 +1,9 @@
-import { ask, attempt, chooseProduct, el, main, percent, person, svg, tell, time } from "./shell.js";
+import { ask, attempt, chooseProduct, el, main, percent, svg } from "./shell.js";
+import { showModel } from "./model.js";
 
-const place = el("div", { class: "stack" }), model = el("div");
+const place = el("div", { class: "stack" });
 const select = await chooseProduct(() => refresh(), "All products");
-main.append(el("div", { class: "stack" }, el("label", { class: "field" }, "Product", select), place, model));
+main.append(el("div", { class: "stack" }, el("label", { class: "field" }, "Product", select), place, showModel()));
 const KINDS = ["normal", "anomalous", "unread"];
 
 const refresh = attempt(async () => {
@@ -28,11 +29,4 @@ function histogram(counts) {
   const most = Math.max(1, ...counts), width = 300 / counts.length;
   return svg("svg", { class: "chart", viewBox: "0 0 340 150", role: "img", "aria-label": `Histogram of ${counts.reduce((sum, count) => sum + count, 0)} scores from 0 to 1` }, counts.map((count, index) => svg("rect", { class: "accent", x: 20 + index * width, y: 120 - 110 * count / most, width: width - 1, height: 110 * count / most }, svg("title", {}, `${(index / counts.length).toFixed(2)}: ${count}`))), svg("line", { x1: 20, x2: 320, y1: 120, y2: 120 }), [0, 0.5, 1].map((tick) => svg("text", { x: 20 + 300 * tick, y: 140, "text-anchor": "middle" }, String(tick))));
 }
-const showModel = attempt(async () => {
-  const now = await ask("/api/model");
-  model.replaceChildren(el("section", { class: "panel stack" }, el("h2", {}, "Model"), el("p", {}, "At work: ", el("b", {}, now.model || "loading …"), now.is_pinned && " (fixed with --model)"), now.problem && el("p", { class: "notice" }, now.problem),
-    el("p", {}, `${now.num_reviewed} reviewed pictures; since the last promotion ${now.num_new_reviews} reviews, ${now.num_new_corrections} of them corrections.`),
-    now.promotions.length > 0 && el("table", {}, el("thead", {}, el("tr", {}, ["When", "What", "Model", "Who"].map((title) => el("th", { scope: "col" }, title)))), el("tbody", {}, now.promotions.toReversed().map((row) => el("tr", {}, [time(row.created_at), row.action, row.model, row.person].map((text) => el("td", {}, text)))))),
-    !now.is_pinned && now.promotions.length > 0 && el("div", {}, el("button", { onclick: attempt(async () => { if (!confirm("Return to the model before?")) return; await ask("/api/model/rollback", { method: "POST", json: { person: person() } }); tell("Rolled back."); await showModel(); }) }, "Roll back"))));
-});
-await Promise.all([refresh(), showModel()]);
+await refresh();
