@@ -371,6 +371,7 @@ def test_a_product_is_made_with_references_and_a_threshold(
     expect(page.locator("circle.dot")).to_have_count(3)
     page.get_by_label("Threshold of the detector's score").fill("0.7")
     expect(page.locator("output")).to_have_text("0.70")
+    expect(page.locator("#status")).to_contain_text("Saved")  # and drawn anew
     line = page.locator("svg.drag").bounding_box()
     assert line is not None
     across = [line["x"] + line["width"] * (10 + 300 * share) / 320 for share in (0.7, 0.4)]
