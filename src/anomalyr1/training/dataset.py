@@ -79,10 +79,6 @@ class Shown:
     shown_wh: tuple[int, int]
 
 
-_REFERENCE_SHARES = (0.1, 0.3, 0.3, 0.3)
-"""Without references the map is too sure of normal pictures: many such rows would teach a model to
-doubt it where it can be trusted."""
-
 _detector: PatchMemoryDetector | None = None
 
 
@@ -94,8 +90,8 @@ def _open(folder: Path) -> None:
 def write_hints(
     records: Sequence[Record], hint_folder: Path, out: Path, *, seed: int, num_workers: int
 ) -> Iterator[Path]:
-    """Write what the detector sees of each record to `out`, from 0, 1, 2 or 4 of its references,
-    seldom from none; yields the files, which `load_anomaly` reads.
+    """Write what the detector sees of each record to `out`, from 0, 1, 2 or all of its references
+    by turns; yields the files, which `load_anomaly` reads.
 
     Files that are there already are kept, so that an interrupted run continues.
     """
@@ -114,7 +110,7 @@ def _write_product_hints(task: tuple[list[tuple[Record, Path]], list[int]]) -> l
     product, seed = task
     assert _detector is not None
     rng = np.random.default_rng(seed)
-    count = int(rng.choice([0, 1, 2, 4], p=_REFERENCE_SHARES))
+    count = int(rng.choice([0, 1, 2, 4]))
     references = [load_image(path) for path in product[0][0].reference_paths[:count]]
     for record, path in product:
         if not path.is_file():
