@@ -1,5 +1,7 @@
 """How soon the pages of a running station can be used, in a headless Chromium.
 
+The station must hold a product and a few inspections: a control of the content is waited for.
+
     anomalyr1 serve --data /tmp/station &
     python benchmarks/station_pages.py --times 5 --out station_pages.json
 
