@@ -12,6 +12,11 @@ from transformers import LogitsProcessor
 _FEWEST = 100
 
 
+def read_number_tokens(tokenizer: Any) -> dict[int, int]:
+    """The tokens that are a whole number and nothing else, each with its value."""
+    return {token: int(word) for word, token in tokenizer.get_vocab().items() if word.isdecimal()}
+
+
 class BoxGrammar(LogitsProcessor):  # type: ignore[misc]
     """Leaves out, after "[x1, y1, ", numbers up to x1, and after "[x1, y1, x2, " those up to y1.
 
@@ -19,8 +24,7 @@ class BoxGrammar(LogitsProcessor):  # type: ignore[misc]
     """
 
     def __init__(self, tokenizer: Any) -> None:
-        words = tokenizer.get_vocab()
-        values = {token: int(word) for word, token in words.items() if word.isdecimal()}
+        values = read_number_tokens(tokenizer)
         self._values = values
         self._tokens = torch.tensor(sorted(values, key=values.__getitem__))
         self._sorted = torch.tensor(sorted(values.values()))
@@ -31,7 +35,7 @@ class BoxGrammar(LogitsProcessor):  # type: ignore[misc]
     @classmethod
     def of(cls, tokenizer: Any) -> list[BoxGrammar]:
         """The grammar, or nothing where the tokenizer writes numbers digit by digit."""
-        many = sum(word.isdecimal() and len(word) > 1 for word in tokenizer.get_vocab())
+        many = sum(value > 9 for value in read_number_tokens(tokenizer).values())
         return [cls(tokenizer)] if many >= _FEWEST else []
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> Any:

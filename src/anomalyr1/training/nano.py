@@ -14,6 +14,7 @@ from anomalyr1.data.question_facts import CATEGORY_FACTS
 from anomalyr1.data.question_reasoning import write_choice_reasoning
 from anomalyr1.data.questions import write_questions
 from anomalyr1.data.wording import KIND_WORDS, describe_defect, write_reasoning
+from anomalyr1.engines.box_grammar import read_number_tokens
 from anomalyr1.prompts import (
     build_choice_prompt,
     build_inspection_prompt,
@@ -129,7 +130,7 @@ def build_image_processor(picture_pixels: int) -> Any:
 def find_numbers(tokenizer: Any) -> NumberTokens:
     """The tokens that are a whole number and nothing else, those before them, and the first."""
     vocabulary = tokenizer.get_vocab()
-    values = {token: int(word) for word, token in vocabulary.items() if word.isdecimal()}
+    values = read_number_tokens(tokenizer)
     heralds = [tokenizer(text)["input_ids"][0] for text in (" 1", " [1")]
     return NumberTokens(values, heralds, vocabulary["<|im_start|>"])
 
