@@ -19,6 +19,7 @@ from anomalyr1 import cli
 from anomalyr1.data.records import load_records
 from anomalyr1.engines.scripted import ScriptedEngine
 from anomalyr1.inspector import Inspector
+from anomalyr1.server.api_model import is_correction
 from anomalyr1.server.comparison import compare_models
 from anomalyr1.server.exports import export_reviewed, is_held_out, load_reviewed
 from anomalyr1.server.learning import Course, adapt_from_store
@@ -114,6 +115,36 @@ def test_a_held_out_picture_is_no_reference_where_one_learns(store: Store, tmp_p
     assert not any(is_held_out(sha256) for sha256 in shown)
     tested = load_records(tmp_path / "out" / "test.jsonl")
     assert len(tested[0].reference_paths) == 8, "inspected with all that the station would show"
+
+
+HOLE = {"box_xyxy": [30.0, 30.0, 61.0, 61.0], "label": "hole"}
+DENT = {"box_xyxy": [5.0, 5.0, 20.0, 20.0], "label": "dent"}
+
+
+@pytest.mark.parametrize(
+    ("decision", "defects", "verdict", "regions", "corrected"),
+    [
+        ("anomalous", [HOLE, DENT], "anomalous", [HOLE, DENT], False),
+        ("anomalous", [HOLE, DENT], "anomalous", [DENT, HOLE], False),
+        ("anomalous", [HOLE, DENT], "anomalous", [HOLE], True),
+        ("anomalous", [HOLE], "anomalous", [], True),
+        ("anomalous", [HOLE], "anomalous", [HOLE, DENT], True),
+        ("anomalous", [], "anomalous", [DENT], True),
+        ("anomalous", [HOLE], "anomalous", [{**HOLE, "box_xyxy": [31, 30, 62, 61]}], True),
+        ("anomalous", [HOLE], "anomalous", [{**HOLE, "label": "bore"}], True),
+        ("anomalous", [HOLE], "anomalous", [{**HOLE, "box_xyxy": [30, 30, 61, 61]}], False),
+        ("anomalous", [HOLE], "normal", [], True),
+        ("unread", [], "normal", [], True),
+        ("normal", [], "normal", [], False),
+        ("normal", [HOLE], "normal", [], False),  # a threshold decided: nobody claimed that box
+    ],
+)
+def test_what_a_reviewer_changed_is_a_correction(
+    decision: str, defects: list[Any], verdict: str, regions: list[Any], corrected: bool
+) -> None:
+    review = {"verdict": verdict, "regions": regions}
+    inspection = {"decision": decision, "defects": defects, "review": review}
+    assert is_correction(inspection) is corrected
 
 
 def test_a_comparison_counts_who_was_right_on_what_is_held_out(

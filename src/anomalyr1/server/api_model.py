@@ -74,13 +74,21 @@ def describe_model(station: Station) -> dict[str, Any]:
 
 
 def is_correction(inspection: dict[str, Any]) -> bool:
-    """Whether a review says something else than the station: verdict, or boxes and labels."""
+    """Whether a review says something else than the station: the verdict, or on an anomalous
+    picture which boxes there are and what is in them. Their order says nothing."""
     review = inspection["review"]
     if review is None:
         return False
-    said = [(tuple(item["box_xyxy"]), item["label"]) for item in inspection["defects"]]
-    seen = [(tuple(item["box_xyxy"]), item["label"]) for item in review["regions"]]
-    return bool(review["verdict"] != inspection["decision"] or (seen and seen != said))
+    if review["verdict"] != inspection["decision"]:
+        return True
+    if review["verdict"] == "normal":
+        # Agreed, though the model may have drawn boxes: the product's threshold decided.
+        return False
+    return _sort_boxes(review["regions"]) != _sort_boxes(inspection["defects"])
+
+
+def _sort_boxes(marked: list[dict[str, Any]]) -> list[tuple[list[float], str]]:
+    return sorted((list(item["box_xyxy"]), item["label"]) for item in marked)
 
 
 def _refuse_pinned(station: Station) -> None:

@@ -72,7 +72,10 @@ class NewReview(BaseModel):
     )
     reviewer: Name
     verdict: Verdict
-    regions: Annotated[list[ReviewRegion], Field(max_length=200)] = []
+    regions: Annotated[
+        list[ReviewRegion],
+        Field(max_length=200, description="All defects that there are: what is not here is not."),
+    ] = []
     comment: Long = ""
 
 
