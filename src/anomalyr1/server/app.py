@@ -15,10 +15,11 @@ import sqlalchemy as sa
 from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from anomalyr1 import reporting
 from anomalyr1.inspector import Inspector
 from anomalyr1.server import api_history, api_inspect, api_model, api_openai
 from anomalyr1.server.bell import Bell
@@ -32,6 +33,8 @@ from anomalyr1.types import InputError
 
 PAGES = Path(__file__).parent / "pages"
 PAGE_TEMPLATE = Path(__file__).parent / "page.html.j2"
+BASE_STYLE = Path(reporting.__file__).parent / "base.css"
+"""What the pages share with the reports."""
 PAGE_TITLES = {
     "inspect": "Inspect",
     "products": "Products",
@@ -96,6 +99,10 @@ def build_app(
 
 
 def _add_pages(app: FastAPI) -> None:
+    @app.get(f"/static/{BASE_STYLE.name}", include_in_schema=False)
+    def style() -> FileResponse:
+        return FileResponse(BASE_STYLE)
+
     app.mount("/static", StaticFiles(directory=PAGES), name="static")
 
     template = jinja2.Template(PAGE_TEMPLATE.read_text(encoding="utf-8"), autoescape=True)
