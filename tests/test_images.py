@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import struct
-import warnings
-import zlib
 from collections.abc import Callable
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
+from picture_files import NOISE, animation, encode, rotated_jpeg
 from PIL import Image
 
 from anomalyr1 import images
 from anomalyr1.images import (
     check_image,
-    find_images,
     image_size,
     limit_size,
     load_image,
@@ -27,47 +22,12 @@ from anomalyr1.images import (
 )
 from anomalyr1.types import InputError
 
-NOISE = np.random.default_rng(0).integers(0, 256, (40, 60, 3), dtype=np.uint8)
-
-
-def encode(image: Image.Image | np.ndarray, suffix: str, **options: object) -> bytes:
-    buffer = BytesIO()
-    picture = Image.fromarray(image) if isinstance(image, np.ndarray) else image
-    picture.save(buffer, format=suffix, **options)
-    return buffer.getvalue()
-
-
-def build_png_header(width: int, height: int) -> bytes:
-    """A valid PNG header that claims a size, followed by almost no data."""
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return (
-            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-        )
-
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
-    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
-
-
-def rotated_jpeg(orientation: int, suffix: str = "JPEG") -> bytes:
-    """A 20x10 picture, left half black, that its metadata asks to turn."""
-    image = Image.new("RGB", (20, 10), "white")
-    image.paste("black", (0, 0, 10, 10))
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    return encode(image, suffix, exif=exif)
-
 
 def palette_with_transparency() -> Image.Image:
     image = Image.new("P", (4, 2), 0)
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.putpixel((3, 1), 1)
     return image
-
-
-def animation() -> bytes:
-    frames = [Image.new("RGB", (5, 4), colour) for colour in ("red", "lime", "blue")]
-    return encode(frames[0], "GIF", save_all=True, append_images=frames[1:], duration=50)
 
 
 def two_lens_photograph() -> bytes:
@@ -204,107 +164,6 @@ def test_float_pictures_without_a_known_range_are_refused(tmp_path: Path, bad: f
         load_image(tmp_path / "f.tif")
 
 
-BAD_FILES: list[tuple[str, Callable[[], bytes], str]] = [
-    ("cut.png", lambda: encode(NOISE, "PNG")[:-2000], "cut off"),
-    ("cut.jpg", lambda: encode(NOISE, "JPEG")[:-600], "cut off"),
-    ("cut_progressive.jpg", lambda: encode(NOISE, "JPEG", progressive=True)[:-900], "cut off"),
-    ("cut.bmp", lambda: encode(NOISE, "BMP")[:-600], "cut off"),
-    ("cut.tif", lambda: encode(NOISE, "TIFF")[:-3000], "cut off|not a picture"),
-    ("cut.webp", lambda: encode(NOISE, "WEBP")[:-600], "cut off|not a picture"),
-    ("cut.gif", lambda: animation()[:30], "cut off|not a picture"),
-    ("cut.ppm", lambda: encode(NOISE, "PPM")[:-600], "cut off"),
-    ("half_header.png", lambda: encode(NOISE, "PNG")[:20], "cut off|not a picture"),
-    ("empty.png", lambda: b"", "0 bytes"),
-    ("text.png", lambda: b"this is no picture\n" * 9, "not a picture"),
-    (
-        "page.eps",
-        lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n",
-        "not a picture",
-    ),
-    ("bomb.png", lambda: build_png_header(60000, 60000), "too large"),
-    ("big.png", lambda: build_png_header(12000, 11000), "132,000,000 pixels"),
-]
-
-
-@pytest.mark.parametrize(("name", "payload", "said"), BAD_FILES, ids=[row[0] for row in BAD_FILES])
-def test_a_bad_file_is_refused_by_name_with_a_remedy(
-    tmp_path: Path, name: str, payload: Callable[[], bytes], said: str
-) -> None:
-    path = tmp_path / name
-    path.write_bytes(payload())
-    for read in (load_image, check_image):
-        with pytest.raises(InputError, match=said) as caught:
-            read(path)
-        assert str(path) in str(caught.value)
-    with pytest.raises(InputError, match="upload 7"):
-        load_image(payload(), name="upload 7")
-
-
-def test_a_folder_and_a_missing_file_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is a folder"):
-        load_image(tmp_path)
-    with pytest.raises(InputError, match=r"absent\.png: no such file"):
-        load_image(tmp_path / "absent.png")
-    with pytest.raises(InputError, match="cannot be opened"):
-        load_image("nul\0byte.png")
-    with pytest.raises(InputError, match="from a int"):
-        load_image(3)  # type: ignore[arg-type]
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
-def test_a_pipe_is_refused_instead_of_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(InputError, match="not a plain file"):
-        load_image(tmp_path / "pipe.png")
-
-
-def test_a_file_without_read_permission_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "locked.png"
-    path.write_bytes(encode(NOISE, "PNG"))
-    path.chmod(0)
-    if os.access(path, os.R_OK):
-        pytest.skip("this user (root?) may read every file")
-    with pytest.raises(InputError, match=r"locked\.png: no permission"):
-        load_image(path)
-
-
-def test_a_refusal_by_the_system_names_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "locked.png"
-    path.write_bytes(encode(NOISE, "PNG"))
-
-    def refuse(*_args: object, **_keywords: object) -> None:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(images.Image, "open", refuse)
-    with pytest.raises(InputError, match=r"locked\.png: no permission"):
-        load_image(path)
-
-
-def test_a_100_megapixel_picture_is_read_whole_and_without_a_warning(tmp_path: Path) -> None:
-    path = tmp_path / "large.png"
-    Image.new("1", (10_000, 10_000), 1).save(path, compress_level=1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert image_size(path) == check_image(path) == (10_000, 10_000)
-        image = load_image(path)
-    assert (image.mode, image.size) == ("RGB", (10_000, 10_000))
-
-
-def test_the_limits_on_bytes_and_pixels_hold_for_every_source(tmp_path: Path) -> None:
-    payload = encode(NOISE, "PNG")
-    path = tmp_path / "a.png"
-    path.write_bytes(payload)
-    for source in (path, payload):
-        with pytest.raises(InputError, match="the limit is 100"):
-            load_image(source, max_bytes=100)
-    for source in (path, payload, NOISE, Image.fromarray(NOISE)):
-        with pytest.raises(InputError, match="is 60x40 = 2,400 pixels, the limit is 2,399"):
-            load_image(source, max_pixels=2399)
-        assert load_image(source, max_pixels=2400, max_bytes=len(payload)).size == (60, 40)
-
-
 @pytest.mark.parametrize(
     ("array", "pixel"),
     [
@@ -352,122 +211,6 @@ def test_a_picture_handed_in_is_not_altered() -> None:
     loaded = load_image(original)
     loaded.putpixel((0, 0), (0, 0, 0))
     assert original.getpixel((0, 0)) == tuple(NOISE[0, 0])
-
-
-def mask_image(values: list[int], mode: str = "L") -> Image.Image:
-    image = Image.new(mode, (len(values), 1))
-    image.putdata(values)
-    return image
-
-
-def coloured_palette_mask() -> Image.Image:
-    image = mask_image([0, 1, 1, 2], "P")
-    image.putpalette([0, 0, 0, 128, 0, 0, 0, 64, 0])
-    return image
-
-
-def grey_palette_mask() -> Image.Image:
-    image = mask_image([0, 1, 2, 3], "P")
-    image.putpalette([level for grey in (0, 100, 128, 255) for level in (grey,) * 3])
-    return image
-
-
-@pytest.mark.parametrize(
-    ("image", "expected"),
-    [
-        (mask_image([0, 127, 128, 255]), [False, False, True, True]),
-        (mask_image([0, 1, 1, 0]), [False, True, True, False]),
-        (mask_image([0, 0, 0, 0]), [False, False, False, False]),
-        (mask_image([0, 1, 0, 1], "1"), [False, True, False, True]),
-        (coloured_palette_mask(), [False, True, True, True]),
-        (grey_palette_mask(), [False, False, True, True]),
-        (
-            Image.fromarray(np.array([[0, 20000, 40000, 65535]], np.uint16)),
-            [False, False, True, True],
-        ),
-        (Image.fromarray(np.array([[0, 0, 1, 1]], np.uint16)), [False, False, True, True]),
-        (
-            Image.fromarray(np.array([[[0, 0, 0], [200, 0, 0], [90, 9, 9], [9, 9, 128]]], "u1")),
-            [False, True, False, True],
-        ),
-        (
-            Image.fromarray(np.array([[[255] * 4, [255, 255, 255, 0], [0] * 4, [0] * 4]], "u1")),
-            [True, False, False, False],
-        ),
-    ],
-)
-def test_masks_of_every_kind_become_true_where_the_defect_is(
-    tmp_path: Path, image: Image.Image, expected: list[bool]
-) -> None:
-    image.save(tmp_path / "mask.png")
-    mask = load_mask(tmp_path / "mask.png", (4, 1))
-    assert mask.dtype == np.bool_
-    assert mask.tolist() == [expected]
-
-
-def test_a_mask_of_label_numbers_is_refused_instead_of_read_as_empty(tmp_path: Path) -> None:
-    mask_image([0, 2, 3, 0]).save(tmp_path / "mask.png")
-    with pytest.raises(InputError, match=r"mask\.png holds values up to 3"):
-        load_mask(tmp_path / "mask.png", (4, 1))
-
-
-def test_a_mask_of_another_size_names_both_files_and_sizes(tmp_path: Path) -> None:
-    Image.new("L", (900, 900)).save(tmp_path / "000_mask.png")
-    said = r"^mask 000_mask\.png is 900x900, image 000\.png is 1024x1024"
-    with pytest.raises(InputError, match=said):
-        load_mask(tmp_path / "000_mask.png", (1024, 1024), image_name="000.png")
-
-
-def test_a_mask_is_turned_like_its_picture(tmp_path: Path) -> None:
-    (tmp_path / "mask.jpg").write_bytes(rotated_jpeg(6))
-    mask = load_mask(tmp_path / "mask.jpg", (10, 20))
-    assert mask[:8].sum() == 0
-    assert mask[12:].all()
-
-
-def test_a_cut_off_mask_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "mask.png").write_bytes(encode(NOISE, "PNG")[:-2000])
-    with pytest.raises(InputError, match=r"mask\.png: damaged or cut off"):
-        load_mask(tmp_path / "mask.png", (60, 40))
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-
-
-def test_folders_are_walked_in_order_and_hidden_files_left_out(tmp_path: Path) -> None:
-    touch(tmp_path, "b/2.PNG", "b/10.jpg", "a.tiff", ".hidden.png", ".cache/x.png", "notes.txt")
-    touch(tmp_path, "b/._2.png", "z.webp")
-    found = [path.relative_to(tmp_path).as_posix() for path in find_images([tmp_path])]
-    assert found == ["a.tiff", "b/10.jpg", "b/2.PNG", "z.webp"]
-
-
-def test_a_file_named_itself_is_kept_and_nothing_is_listed_twice(tmp_path: Path) -> None:
-    touch(tmp_path, "scan.dat", "a.png")
-    found = find_images([tmp_path / "scan.dat", tmp_path, tmp_path / "a.png"])
-    assert [path.name for path in found] == ["scan.dat", "a.png"]
-
-
-def test_links_that_lead_back_do_not_trap_the_walk(tmp_path: Path) -> None:
-    touch(tmp_path, "parts/a.png")
-    try:
-        (tmp_path / "parts" / "again").symlink_to(tmp_path, target_is_directory=True)
-    except OSError:
-        pytest.skip("links cannot be made here")
-    assert len(find_images([tmp_path])) == 1
-
-
-def test_nothing_found_is_an_error_that_names_the_places(tmp_path: Path) -> None:
-    touch(tmp_path, "notes.txt")
-    with pytest.raises(InputError, match="no picture found in"):
-        find_images([tmp_path])
-    with pytest.raises(InputError, match="no such file"):
-        find_images([tmp_path / "absent"])
-    with pytest.raises(InputError, match="no path"):
-        find_images([])
 
 
 @pytest.mark.parametrize(
