@@ -248,6 +248,34 @@ def test_promoting_shows_the_evaluation_and_asks_for_one(
     assert load_promotions(store)[-1].comment == "without evaluation"
 
 
+def test_the_command_line_hands_its_course_on(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    courses: list[Course] = []
+
+    def learn(_store: Store, course: Course, **_: Any) -> Any:
+        courses.append(course)
+        raise InputError("enough")
+
+    monkeypatch.setattr("anomalyr1.server.learning.adapt_from_store", learn)
+    asked = ["adapt", "--from-store", str(tmp_path / "station"), "--out", str(tmp_path / "out")]
+    numbers = ["--designs=3", "--head-steps=5", "--grpo-steps=7", "--seed=11", "--split-seed=13"]
+    assert run_cli(monkeypatch, *asked, *numbers, "-m", "some/model") == 2
+    assert courses == [
+        Course(
+            tmp_path / "out",
+            "some/model",
+            num_designs=3,
+            head_steps=5,
+            grpo_steps=7,
+            seed=11,
+            split_seed=13,
+        )
+    ]
+    assert run_cli(monkeypatch, *asked, "--defects", "some.jsonl") == 2
+    assert len(courses) == 1, "a station's defects are in its reviews"
+
+
 @pytest.mark.slow
 def test_corrections_at_the_station_become_a_measured_candidate(
     store: Store, tmp_path: Path

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from anomalyr1.cli.console import err, follow, make_printable, out
 from anomalyr1.types import InputError
+
+if TYPE_CHECKING:
+    from anomalyr1.server.learning import Course
 
 
 def adapt(
@@ -62,10 +65,20 @@ def adapt(
     if (normal is None) == (store is None):
         raise InputError("give --normal FOLDER or --from-store STATION, one of them")
     if store is not None:
-        _adapt_from_store(
-            store, url, defects, out_dir, model,
-            (num_designs, head_steps, grpo_steps, seed, split_seed), resume, num_workers,
-        )  # fmt: skip
+        from anomalyr1.server.learning import Course
+
+        if defects is not None:
+            raise InputError("--defects goes with --normal: a station's defects are in its reviews")
+        course = Course(
+            out_dir,
+            model,
+            num_designs=num_designs,
+            head_steps=head_steps,
+            grpo_steps=grpo_steps,
+            seed=seed,
+            split_seed=split_seed,
+        )
+        _adapt_from_store(store, url, course, resume=resume, num_workers=num_workers)
         return
     from anomalyr1.data.corrections import NormalProduct
     from anomalyr1.training.adapt import Adaptation
@@ -87,24 +100,15 @@ def adapt(
 
 
 def _adapt_from_store(
-    folder: Path,
-    url: str | None,
-    defects: Path | None,
-    out_dir: Path,
-    model: str | None,
-    numbers: tuple[int, int, int, int, int],
-    resume: bool,
-    num_workers: int,
+    folder: Path, url: str | None, course: Course, *, resume: bool, num_workers: int
 ) -> None:
     from anomalyr1.cli.model import print_comparison
     from anomalyr1.cli.serve import open_store
-    from anomalyr1.server.learning import Course, adapt_from_store
+    from anomalyr1.server.learning import adapt_from_store
 
-    if defects is not None:
-        raise InputError("--defects goes with --normal: a station's defects are in its reviews")
     checkpoint, comparison = adapt_from_store(
         open_store(folder, url),
-        Course(out_dir, model, *numbers),
+        course,
         resume=resume,
         num_workers=num_workers,
         follow=follow,
