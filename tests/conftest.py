@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from browsing import Served
+    from fastapi.testclient import TestClient
+    from playwright.sync_api import Browser
 
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
 
@@ -55,6 +60,43 @@ def golden(request: pytest.FixtureRequest) -> Callable[[str, str], None]:
         assert text == path.read_bytes().decode("utf-8")
 
     return compare
+
+
+@pytest.fixture
+def bucket() -> Iterator[str]:
+    """A store in memory that is no local folder; emptied behind the test."""
+    import fsspec
+
+    files = fsspec.filesystem("memory")
+    yield "memory://bucket"
+    files.store.clear()
+    files.pseudo_dirs[:] = [""]
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    """A client of a station whose model finds a crack in every picture."""
+    from serving import make_client
+
+    with make_client(tmp_path) as made:
+        yield made
+        made.app.state.station.store.close()  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium; a machine without it skips, and says so."""
+    from browsing import launch_browser
+
+    yield from launch_browser()
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[Served]:
+    """A station on a free port of this machine."""
+    from browsing import serve
+
+    yield from serve(tmp_path / "data")
 
 
 def _refuse_remote(endpoint: socket.socket, address: Any) -> None:

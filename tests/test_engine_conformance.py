@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browsing import Served
 from builders import make_record
 from PIL import Image, ImageDraw
-from test_pages import Served
 
 from anomalyr1.engines import Engine
 from anomalyr1.engines.openai_engine import OpenAIEngine, OpenAISettings

@@ -7,7 +7,8 @@ const bar = el("progress", { max: 1, value: 0, "aria-label": "Progress" }), told
 const progress = el("div", { class: "panel stack", hidden: true }, bar, told);
 const strip = el("div", { class: "strip", role: "group", "aria-label": "Results" }), result = el("div", { "aria-live": "polite" });
 const select = await chooseProduct();
-main.append(el("div", { class: "stack" }, el("div", { class: "row" }, el("label", { class: "field" }, "Product", select), el("a", { class: "button", href: "/products" }, "Products and references")), createDrop("Drop or paste pictures or a folder here", attempt(inspect)), progress, strip, result));
+const drop = createDrop("Drop or paste pictures or a folder here", attempt(inspect));
+main.append(el("div", { class: "stack" }, el("div", { class: "row" }, el("label", { class: "field" }, "Product", select), el("a", { class: "button", href: "/products" }, "Products and references")), drop, progress, strip, result));
 
 async function send(files) {
   const form = new FormData(); form.append("wait", "false");
@@ -62,6 +63,7 @@ function follow(job, onprogress) {
 function add(item) {
   const button = el("button", { type: "button", "aria-pressed": "false", onclick: () => choose(button, item) }, el("img", { src: picture(item.picture, "thumb"), alt: item.name }), verdict(item.decision));
   strip.prepend(button);
+  drop.classList.add("slim"); // the results need the room
   choose(button, item);
 }
 function choose(button, item) {

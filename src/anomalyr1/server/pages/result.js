@@ -19,7 +19,7 @@ export function describe(item) {
       const swatch = el("span", { class: "swatch" }); swatch.style.background = COLOURS[index % COLOURS.length];
       return el("li", {}, swatch, el("span", {}, el("b", {}, defect.label || "defect"), defect.description && ` – ${defect.description}`), el("span", { class: `tag ${defect.severity}`, title: "by the size of its box" }, defect.severity));
     }))),
-    el("section", { class: "panel stack" }, el("h2", {}, "Reasoning"), el("p", { class: "said" }, item.reasoning || "None was given."), el("p", { class: "soft" }, `${item.model ?? ""}${item.weights_sha256 ? ` (${item.weights_sha256.slice(0, 12)})` : ""} · ${item.template_id ?? ""} · ${(item.seconds ?? 0).toFixed(2)} s`)));
+    el("section", { class: "panel stack" }, el("h2", {}, "Reasoning"), el("p", { class: "said" }, item.reasoning || "None was given."), item.verdict === "unread" && item.raw_text && el("details", {}, el("summary", {}, "What the model wrote"), el("p", { class: "said" }, item.raw_text)), el("p", { class: "soft" }, `${item.model ?? ""}${item.weights_sha256 ? ` (${item.weights_sha256.slice(0, 12)})` : ""} · ${item.template_id ?? ""} · ${(item.seconds ?? 0).toFixed(2)} s`)));
 }
 
 export function show(item) {

@@ -24,7 +24,7 @@ async function open(id) {
   panel = createPanel(current, { editable: true, regions, onchange: list });
   place.replaceChildren(el("div", { class: "two" }, el("div", { class: "stack" }, panel.node, el("div", { class: "row" }, drawButton,
     el("button", { type: "button", onclick: () => panel.viewer.remove() }, "Delete box ", el("kbd", {}, "Del")), el("button", { type: "button", onclick: undo }, "Undo ", el("kbd", {}, "Z")))),
-    el("div", { class: "stack" }, el("div", { class: "panel stack" }, el("p", { class: "soft" }, "Your verdict"),
+    el("div", { class: "stack" }, el("div", { class: "panel stack" }, el("p", { class: "row" }, el("span", { class: "soft" }, "Your verdict; the station’s:"), verdict(current.decision)),
       el("div", { class: "row" }, el("button", { class: "primary", type: "button", disabled: current.decision === "unread", onclick: () => confirm() }, "Confirm ", el("kbd", {}, "Enter")), el("button", { type: "button", onclick: () => save("normal") }, "Normal ", el("kbd", {}, "N")), el("button", { type: "button", onclick: () => save("anomalous") }, "Anomalous ", el("kbd", {}, "A")), el("button", { type: "button", onclick: skip }, "Skip ", el("kbd", {}, "S"))),
       labels, el("label", { class: "field" }, "Comment", comment)), describe(current))));
   rows = [];
@@ -75,6 +75,8 @@ const undo = attempt(async () => {
   queue.unshift(last.inspection); const id = last.inspection; last = null; await open(id); tell("The review is taken back.");
 });
 document.addEventListener("keydown", (event) => {
+  const typing = panel && event.target.closest("main :is(input:not([type]), textarea)");
+  if (typing && event.key === "Escape") { panel.viewer.stage.focus({ preventScroll: true }); return; } // back to where keys judge
   if (event.target.closest("input, textarea, select, a") || event.ctrlKey || event.metaKey || event.altKey || (event.key === "Enter" && event.target.closest("button"))) return;
   const action = { Enter: confirm, n: () => save("normal"), a: () => save("anomalous"), s: skip, z: undo, b: () => panel && draw(), Delete: () => panel?.viewer.remove() }[event.key.length === 1 ? event.key.toLowerCase() : event.key];
   if (action) { event.preventDefault(); byKey = true; action(); }

@@ -11,8 +11,9 @@ const refresh = attempt(async () => {
   const tile = (title, share, says) => el("div", { class: "panel" }, el("dt", {}, title), el("dd", {}, percent(share.value), el("small", {}, share.n ? `${percent(share.low)} to ${percent(share.high)} · n = ${share.n}` : says)));
   place.replaceChildren(
     el("dl", { class: "tiles" }, el("div", { class: "panel" }, el("dt", {}, "Inspected"), el("dd", {}, String(trends.total), el("small", {}, "finished pictures"))), tile("Agreement", trends.agreement, "nothing reviewed yet"), tile("Overkill", trends.overkill, "no normal part reviewed yet"), tile("Miss", trends.miss, "no anomalous part reviewed yet")),
-    el("section", { class: "panel stack" }, el("h2", {}, "Verdicts by day"), el("div", { class: "legend" }, KINDS.map((kind) => el("span", { class: kind }, kind))), el("div", { class: "scroll" }, days(trends.days))),
+    el("section", { class: "panel stack" }, el("h2", {}, "Verdicts by day"), el("div", { class: "legend" }, KINDS.map((kind) => el("span", { class: kind }, kind))), el("div", { class: "scroll by-day" }, days(trends.days))),
     el("div", { class: "tiles" }, [["anomaly_score", "Scores of the model"], ["detector_score", "Scores of the detector"]].map(([name, title]) => el("section", { class: "panel stack" }, el("h2", {}, title), histogram(trends.scores[name])))));
+  const shown = place.querySelector(".by-day"); shown.scrollLeft = shown.scrollWidth; // the latest days
 });
 function days(found) {
   if (!found.length) return el("p", { class: "soft" }, "Nothing inspected yet.");
@@ -27,6 +28,6 @@ function days(found) {
 }
 function histogram(counts) {
   const most = Math.max(1, ...counts), width = 300 / counts.length;
-  return svg("svg", { class: "chart", viewBox: "0 0 340 150", role: "img", "aria-label": `Histogram of ${counts.reduce((sum, count) => sum + count, 0)} scores from 0 to 1` }, counts.map((count, index) => svg("rect", { class: "accent", x: 20 + index * width, y: 120 - 110 * count / most, width: width - 1, height: 110 * count / most }, svg("title", {}, `${(index / counts.length).toFixed(2)}: ${count}`))), svg("line", { x1: 20, x2: 320, y1: 120, y2: 120 }), [0, 0.5, 1].map((tick) => svg("text", { x: 20 + 300 * tick, y: 140, "text-anchor": "middle" }, String(tick))));
+  return svg("svg", { class: "chart", viewBox: "-18 -4 362 154", role: "img", "aria-label": `Histogram of ${counts.reduce((sum, count) => sum + count, 0)} scores from 0 to 1` }, counts.map((count, index) => svg("rect", { class: "accent", x: 20 + index * width, y: 120 - 110 * count / most, width: width - 1, height: 110 * count / most }, svg("title", {}, `${(index / counts.length).toFixed(2)}: ${count}`))), svg("line", { x1: 20, x2: 320, y1: 120, y2: 120 }), svg("text", { x: 14, y: 15, "text-anchor": "end" }, String(most)), svg("text", { x: 14, y: 124, "text-anchor": "end" }, "0"), [0, 0.5, 1].map((tick) => svg("text", { x: 20 + 300 * tick, y: 140, "text-anchor": "middle" }, String(tick))));
 }
 await refresh();

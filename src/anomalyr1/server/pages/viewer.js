@@ -41,9 +41,10 @@ export function createViewer({ editable = false, onchange = () => {} } = {}) {
     const size = 14 / state.scale;
     const drawn = state.regions.flatMap((region, index) => {
       const [left, top, right, bottom] = region.box_xyxy; const colour = COLOURS[index % COLOURS.length];
+      const ends = left + right > state.width; // on the right half the label grows to the left
       return [
         svg("rect", { class: `box${index === state.chosen ? " chosen" : ""}`, x: left, y: top, width: right - left, height: bottom - top, stroke: colour }),
-        svg("text", { x: left, y: top > size * 1.4 ? top - size * 0.4 : bottom + size * 1.1, "font-size": size, fill: colour }, region.label || "defect"),
+        svg("text", { x: ends ? right : left, "text-anchor": ends ? "end" : null, y: top > size * 1.4 ? top - size * 0.4 : bottom + size * 1.1, "font-size": size, fill: colour }, region.label || "defect"),
       ];
     });
     boxes.replaceChildren(...drawn, ...drawGrips());
