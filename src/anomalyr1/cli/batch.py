@@ -12,6 +12,17 @@ import typer
 
 from anomalyr1.cli.console import err, follow, out
 from anomalyr1.cli.inspect import check_choice, draw_references, read_knowledge
+from anomalyr1.cli.options import (
+    BatchSize,
+    Device,
+    Engine,
+    Hint,
+    Knowledge,
+    Masks,
+    MaxReferences,
+    Model,
+    Sam2Model,
+)
 from anomalyr1.types import InputError
 
 EXAMPLES = """
@@ -41,16 +52,16 @@ def batch(
         list[Path] | None,
         typer.Option("--reference", "-r", help="Normal pictures, for all that name none."),
     ] = None,
-    knowledge: Annotated[str, typer.Option(help="As in inspect.")] = "",
+    knowledge: Knowledge = "",
     category: Annotated[
         str, typer.Option(help="Name of the part; else the first folder below SRC.")
     ] = "",
-    model: Annotated[str, typer.Option("--model", "-m", help="As in inspect.")] = "nano",
-    engine: Annotated[str | None, typer.Option(help="What runs the model, as in inspect.")] = None,
-    hint: Annotated[str, typer.Option(help="As in inspect.")] = "auto",
-    masks: Annotated[str, typer.Option(help="As in inspect.")] = "auto",
-    sam2_model: Annotated[str | None, typer.Option(help="As in inspect.")] = None,
-    max_references: Annotated[int, typer.Option(min=1, help="As in inspect.")] = 16,
+    model: Model = "nano",
+    engine: Engine = None,
+    hint: Hint = "auto",
+    masks: Masks = "auto",
+    sam2_model: Sam2Model = None,
+    max_references: MaxReferences = 16,
     address: Annotated[
         str | None, typer.Option(help="Ray cluster (auto, HOST:PORT); else Ray starts here.")
     ] = None,
@@ -63,9 +74,9 @@ def batch(
     block_size: Annotated[
         int, typer.Option(min=1, help="Pictures of a category that a worker does at a time.")
     ] = 64,
-    batch_size: Annotated[int, typer.Option(min=1, help="As in inspect.")] = 8,
-    seed: Annotated[int, typer.Option(help="As in inspect.")] = 0,
-    device: Annotated[str, typer.Option(help="As in inspect.")] = "auto",
+    batch_size: BatchSize = 8,
+    seed: Annotated[int, typer.Option(help="For whatever is drawn at random.")] = 0,
+    device: Device = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="The manifest on stdout.")] = False,
 ) -> None:
     """Inspect any number of pictures on many workers; findings as Parquet, masks as COCO RLE."""

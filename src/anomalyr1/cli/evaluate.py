@@ -22,6 +22,7 @@ from anomalyr1.cli.endpoint import (
 from anomalyr1.cli.evaluate_compare import compare
 from anomalyr1.cli.evaluate_mmad import mmad, score
 from anomalyr1.cli.inspect import check_choice, run_inspection
+from anomalyr1.cli.options import BatchSize, Device, Hint, Limit, Masks, MeasuredModel, Sam2Model
 from anomalyr1.types import InputError, Metric, Record
 
 if TYPE_CHECKING:
@@ -38,17 +39,10 @@ app.command("compare")(compare)
 def records(
     records_file: Annotated[Path, typer.Argument(metavar="RECORDS", help="A records file.")],
     out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for figures and report.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            help="As in inspect, or detector:patch-memory, detector:dinov2:ID, random, majority.",
-        ),
-    ] = "nano",
-    hint: Annotated[str, typer.Option(help="As in inspect.")] = "auto",
-    masks: Annotated[str, typer.Option(help="auto, map, grabcut, sam2 or none.")] = "auto",
-    sam2_model: Annotated[str | None, typer.Option(help="As in inspect.")] = None,
+    model: MeasuredModel = "nano",
+    hint: Hint = "auto",
+    masks: Masks = "auto",
+    sam2_model: Sam2Model = None,
     max_references: Annotated[
         int | None, typer.Option(min=0, help="Use at most the first so many references.")
     ] = None,
@@ -60,17 +54,17 @@ def records(
             help="References a category, drawn by --seed; repeat for 1, 2, 4 and 8 in one go.",
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    limit: Limit = None,
     draws: Annotated[
         int, typer.Option(min=1, help="With --shots: so many draws of references, seeds in a row.")
     ] = 1,
-    batch_size: Annotated[int, typer.Option(min=1)] = 8,
+    batch_size: BatchSize = 8,
     concurrency: Concurrency = 8,
     timeout: Timeout = 120,
     retries: Retries = 5,
     prices: Prices = None,
     seed: Annotated[int, typer.Option(help="Of the shots and the bootstrap, too.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Inspect every record and compare with its truth: metrics.json, metrics.csv, report.html.
 

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from anomalyr1.cli.console import err, make_printable, out
 from anomalyr1.cli.evaluate_mmad import build_score_table, read_settings
+from anomalyr1.cli.options import Manifest
 
 if TYPE_CHECKING:
     from anomalyr1.evaluation.mmad_scores import Table
@@ -24,10 +25,7 @@ def compare(
     data: Annotated[
         Path | None, typer.Option(help="Folder of the pictures; by default that of the runs.")
     ] = None,
-    manifest: Annotated[
-        Path | None,
-        typer.Option(help="What was trained on, for the overlap: manifest.json or records.jsonl."),
-    ] = None,
+    manifest: Manifest = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
     """Compare runs with the first one: scores, paired differences, questions won and lost.

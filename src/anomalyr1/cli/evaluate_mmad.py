@@ -23,6 +23,7 @@ from anomalyr1.cli.endpoint import (
     read_asking,
 )
 from anomalyr1.cli.inspect import check_choice
+from anomalyr1.cli.options import Device, Limit, Manifest, MeasuredModel
 
 if TYPE_CHECKING:
     from anomalyr1.evaluation.answers import Answer
@@ -34,15 +35,7 @@ STEMS = {"mmad": "scores", "strict": "scores_strict"}
 def mmad(
     data: Annotated[Path, typer.Option(help="MMAD's folder, or a question file of its shape.")],
     out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for answers and scores.")],
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model",
-            "-m",
-            help="nano, a folder, a hub id, openai:URL#NAME, detector:patch-memory, random, "
-            "majority.",
-        ),
-    ] = "nano",
+    model: MeasuredModel = "nano",
     shots: Annotated[int, typer.Option(min=0, max=1, help="Normal pictures shown: 0 or 1.")] = 1,
     template: Annotated[str, typer.Option(help="similar or random: which of them.")] = "random",
     domain_knowledge: Annotated[
@@ -52,14 +45,11 @@ def mmad(
         list[str] | None,
         typer.Option(help="A data set, data set/product or subtask; may be given several times."),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many.")] = None,
+    limit: Limit = None,
     hint: Annotated[
         str, typer.Option(help="As in inspect; auto is none for openai: models.")
     ] = "auto",
-    manifest: Annotated[
-        Path | None,
-        typer.Option(help="What the model was trained on: manifest.json or records (for overlap)."),
-    ] = None,
+    manifest: Manifest = None,
     allow_missing: Annotated[
         bool, typer.Option(help="Leave out questions whose picture is missing.")
     ] = False,
@@ -70,7 +60,7 @@ def mmad(
     retries: Retries = 5,
     prices: Prices = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap and of chance.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda ...")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Answer MMAD's questions and score them: answers.jsonl, scores.csv, scores.json, report.html.
 

@@ -21,6 +21,17 @@ from anomalyr1.cli.endpoint import (
     print_usage,
     read_asking,
 )
+from anomalyr1.cli.options import (
+    BatchSize,
+    Device,
+    Engine,
+    Hint,
+    Knowledge,
+    Masks,
+    MaxReferences,
+    Model,
+    Sam2Model,
+)
 from anomalyr1.reporting.findings import build_finding_line
 from anomalyr1.reporting.inspection import write_report
 from anomalyr1.types import Finding, InputError, Record
@@ -48,29 +59,13 @@ def inspect(
         list[Path] | None,
         typer.Option("--reference", "-r", help="Normal pictures of the part: files or folders."),
     ] = None,
-    knowledge: Annotated[
-        str, typer.Option(help="What is known of the part: a text, or a file that holds it.")
-    ] = "",
+    knowledge: Knowledge = "",
     category: Annotated[str, typer.Option(help="Name of the part.")] = "",
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", "-m", help='"nano", a checkpoint folder, a hub id or openai:URL#NAME.'
-        ),
-    ] = "nano",
-    engine: Annotated[
-        str | None,
-        typer.Option(
-            help="What runs the model: transformers, vllm or openai:URL; else its name says."
-        ),
-    ] = None,
-    hint: Annotated[
-        str, typer.Option(help="auto: show the model an anomaly map; none; dinov2:ID.")
-    ] = "auto",
-    masks: Annotated[str, typer.Option(help="auto, map, grabcut, sam2 or none.")] = "auto",
-    sam2_model: Annotated[
-        str | None, typer.Option(help="SAM 2 checkpoint folder or hub id, for --masks sam2.")
-    ] = None,
+    model: Model = "nano",
+    engine: Engine = None,
+    hint: Hint = "auto",
+    masks: Masks = "auto",
+    sam2_model: Sam2Model = None,
     out_dir: Annotated[
         Path | None, typer.Option("--out", "-o", help="Folder for findings, masks and report.")
     ] = None,
@@ -80,16 +75,14 @@ def inspect(
     fail_on_anomaly: Annotated[
         bool, typer.Option(help="Exit with 3 when a picture is anomalous.")
     ] = False,
-    max_references: Annotated[
-        int, typer.Option(min=1, help="Use at most this many reference pictures, drawn by seed.")
-    ] = 16,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures put to the model at once.")] = 8,
+    max_references: MaxReferences = 16,
+    batch_size: BatchSize = 8,
     concurrency: Concurrency = 8,
     timeout: Timeout = 120,
     retries: Retries = 5,
     prices: Prices = None,
     seed: Annotated[int, typer.Option(help="For whatever is drawn at random.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 ...")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Inspect pictures: a verdict, a score, the reasoning, boxes and masks for each."""
     from anomalyr1.masks import MASKER_NAMES

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from anomalyr1.cli.console import err, out
+from anomalyr1.cli.options import Hint
 from anomalyr1.types import InputError
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def serve(
     token: Annotated[
         str | None, typer.Option(envvar="ANOMALYR1_TOKEN", help="What clients must know.")
     ] = None,
-    hint: Annotated[str, typer.Option(help="auto, none or dinov2:ID, as in inspect.")] = "auto",
+    hint: Hint = "auto",
     batch_size: Annotated[int, typer.Option(min=1)] = 8,
     max_waiting: Annotated[
         int, typer.Option("--queue", min=1, help="Pictures that may wait; more get 429.")
