@@ -30,7 +30,7 @@ LEVELS = (
         "reasoning",
     ),
     ("export", "alignment", "rewards", "preparation"),
-    ("evaluation", "reporting"),
+    ("evaluation", "reporting", "answered"),
     ("inspector", "training"),
     ("detector_alone",),
     ("run_folder", "models", "hub"),

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomalyr1.answered import Answered
 from anomalyr1.data.mmad import SUBTASKS, name_subtask
 from anomalyr1.detectors import Detector
 from anomalyr1.geometry import boxes_from_mask
 from anomalyr1.images import limit_size, load_image
-from anomalyr1.inspector import Answered, Inspection, measure_confidence
+from anomalyr1.inspector import Inspection, measure_confidence
 from anomalyr1.preparation import WORKING_SIDE
 from anomalyr1.types import Completion, Defect, Finding, InputError, Record, Response
 

@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomalyr1.answered import Answered, fail_question, read_answer
 from anomalyr1.checkpoint import resolve_source
 from anomalyr1.detectors import Detector
 from anomalyr1.engines import Engine
 from anomalyr1.geometry import to_original
 from anomalyr1.images import load_image
 from anomalyr1.masks import Masker, build_masker
-from anomalyr1.parsing import parse_choice, parse_inspection
+from anomalyr1.parsing import parse_inspection
 from anomalyr1.preparation import Prepared, Preparer, load_detector
 from anomalyr1.prompts import build_choice_prompt
 from anomalyr1.types import (
@@ -50,18 +51,6 @@ class Inspection:
     picture: Image.Image | None = field(default=None, compare=False)
     masks: tuple[NDArray[np.bool_], ...] = field(default=(), compare=False)
     anomaly_map: NDArray[np.float32] | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """What was said to a record's question; `error` where the question could not be put."""
-
-    record: Record
-    response: Response
-    completion: Completion | None = None
-    template_id: str = ""
-    seconds: float = 0.0
-    error: str | None = None
 
 
 class Inspector:
@@ -174,10 +163,10 @@ class Inspector:
             try:
                 prepared[place] = self._preparer.prepare_record(record, build_choice_prompt)
             except InputError as error:
-                results[place] = _fail_question(record, str(error))
+                results[place] = fail_question(record, str(error))
         completions = self._generate_or_fail(list(prepared.values()), seed)
         for (place, one), said in zip(prepared.items(), completions, strict=True):
-            results[place] = _read_answer(one, said, untagged)
+            results[place] = read_answer(one, said, untagged)
         share = (time.perf_counter() - start) / max(1, len(records))
         return [replace(results[place], seconds=share) for place in range(len(records))]
 
@@ -293,25 +282,6 @@ class Inspector:
                 error=str(error),
             )
         )
-
-
-def _read_answer(prepared: Prepared, said: Completion | InputError, untagged: bool) -> Answered:
-    record, template_id = prepared.record, prepared.prompt.template_id
-    if isinstance(said, InputError):
-        return replace(_fail_question(record, str(said)), template_id=template_id)
-    if said.finish_reason == "error":
-        failed = _fail_question(record, said.problem)
-        return replace(failed, completion=said, template_id=template_id)
-    if said.finish_reason == "refusal":
-        response = Response("refused", problem=said.problem)
-    else:
-        options = None if record.question is None else record.question.options
-        response = parse_choice(said.text, options, said.finish_reason, untagged=untagged)
-    return Answered(record, response, said, template_id)
-
-
-def _fail_question(record: Record, error: str) -> Answered:
-    return Answered(record, Response("no_answer", problem="not answered"), error=error)
 
 
 def measure_confidence(

@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Protocol
 
+from anomalyr1.answered import Answered
 from anomalyr1.checkpoint import resolve_source
 from anomalyr1.engines import Engine
-from anomalyr1.inspector import Answered, Inspection, Inspector
+from anomalyr1.inspector import Inspection, Inspector
 from anomalyr1.masks import build_masker
 from anomalyr1.preparation import load_detector
 from anomalyr1.types import InputError, Record

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from anomalyr1.answered import Answered
 from anomalyr1.data.mmad import Mmad, TemplateKind, choose_references, name_subtask
 from anomalyr1.evaluation.answers import (
     ANSWERS_FILE,
@@ -23,7 +24,6 @@ from anomalyr1.evaluation.answers import (
     read_answer,
 )
 from anomalyr1.images import write_bytes_atomic
-from anomalyr1.inspector import Answered
 from anomalyr1.models import RecordInspector
 from anomalyr1.reporting.lines import LineWriter
 from anomalyr1.run_folder import claim_folder
