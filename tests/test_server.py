@@ -2,71 +2,28 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
 import threading
 import zipfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from builders import NORMAL, anomalous, make_inspector
+from builders import NORMAL, make_inspector
 from fastapi.testclient import TestClient
-from openai import OpenAI
-from test_pages import Served
+from serving import SCRIPT, files, inspect, make_client
 from test_store import picture_bytes
 from test_weights import write_checkpoint
 
 from anomalyr1.data.records import load_records
 from anomalyr1.inspector import Inspector
-from anomalyr1.server.app import build_app
 from anomalyr1.server.exports import export_reviewed
 from anomalyr1.server.maintenance import verify_store
 from anomalyr1.server.promotions import current_model, promote, record_evaluation
-from anomalyr1.server.run import check_address
 from anomalyr1.server.store import Store
 from anomalyr1.types import InputError
 from anomalyr1.weights import hash_weights
-
-TOKEN = "a long enough token"
-SCRIPT = "<script>alert(1)</script>"
-
-
-def broken(prompt: object, pictures: object) -> str:
-    return anomalous((4, 4, 20, 16))
-
-
-def make_client(
-    folder: Path,
-    script: Callable[..., Any] = broken,
-    *,
-    load: Callable[[str], Inspector] | None = None,
-    **settings: Any,
-) -> TestClient:
-    store = Store.open(folder / "data")
-    store.claim()
-    app = build_app(store, load or (lambda name: make_inspector(script)), **settings)
-    return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)
-
-
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
-    with make_client(tmp_path) as made:
-        yield made
-        made.app.state.station.store.close()  # type: ignore[attr-defined]
-
-
-def files(*levels: int, name: str = "part.png") -> list[tuple[str, tuple[str, bytes, str]]]:
-    return [("pictures", (name, picture_bytes(level), "image/png")) for level in levels]
-
-
-def inspect(client: TestClient, *levels: int, **data: Any) -> dict[str, Any]:
-    answer = client.post("/api/inspect", files=files(*levels or (100,)), data=data)
-    assert answer.status_code == 200, answer.text
-    found: dict[str, Any] = answer.json()
-    return found
 
 
 def test_pictures_become_findings_with_map_and_masks(client: TestClient) -> None:
@@ -107,6 +64,14 @@ def test_pictures_of_one_product_are_batched_with_its_references(tmp_path: Path)
     assert "Six sides." in str(seen[0][1])
     assert "anomalyr1_batch_size_sum 3.0" in metrics
     assert "anomalyr1_batch_size_count 2.0" in metrics or "count 1.0" in metrics
+
+
+def test_a_part_that_is_a_reference_itself_is_shown_beside_another(client: TestClient) -> None:
+    number = client.post("/api/products", json={"name": "nut"}).json()["id"]
+    product = client.post(f"/api/products/{number}/references", files=files(1, 2)).json()
+    first, second = (item["picture"] for item in product["references"])
+    found = inspect(client, 1, 3, product_id=number)["inspections"]
+    assert [item["reference"] for item in found] == [second, first]
 
 
 def test_a_full_queue_answers_429_with_retry_after_and_takes_nothing(tmp_path: Path) -> None:
@@ -331,226 +296,3 @@ def test_a_request_promotes_an_evaluation_and_never_names_a_file(
     assert again.status_code == 400
     assert client.post("/api/model/rollback", json={"person": "Ben"}).status_code == 200
     assert current_model(store) == "nano"
-
-
-# Safety
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.com"])
-def test_another_address_than_loopback_needs_a_token(host: str) -> None:
-    with pytest.raises(InputError, match="--token"):
-        check_address(host, None)
-    check_address(host, TOKEN)
-    with pytest.raises(InputError, match="at least"):
-        check_address(host, "short")
-
-
-def test_with_a_token_nothing_but_health_and_login_is_open(tmp_path: Path) -> None:
-    with make_client(tmp_path, token=TOKEN) as client:
-        for path in ("/api/products", "/metrics", "/v1/models", "/openapi.json", "/"):
-            assert client.get(path).status_code == 401, path
-        assert client.get("/healthz").status_code == 200
-        page = client.get("/", headers={"accept": "text/html"}, follow_redirects=False)
-        assert page.headers["location"] == "/login"
-        for given in ("wrong", TOKEN[:-1], TOKEN + "x", "\xe9"):
-            headers = {"Authorization": f"Bearer {given}".encode("latin-1")}
-            assert client.get("/api/products", headers=headers).status_code == 401
-        headers = {"Authorization": f"Bearer {TOKEN}"}
-        assert client.get("/api/products", headers=headers).status_code == 200
-        assert client.post("/api/session", json={"token": "wrong"}).status_code == 401
-        cookie = client.post("/api/session", json={"token": TOKEN}).headers["set-cookie"]
-        assert "HttpOnly" in cookie
-        assert "SameSite=strict" in cookie
-        assert TOKEN not in cookie
-        assert client.get("/api/products").status_code == 200  # by the cookie
-
-
-@pytest.mark.parametrize(
-    ("headers", "status"),
-    [
-        ({"origin": "https://evil.example"}, 403),
-        ({"origin": "null"}, 403),
-        ({"sec-fetch-site": "cross-site"}, 403),
-        ({"sec-fetch-site": "same-site"}, 403),
-        ({"host": "evil.example"}, 421),
-        ({"content-length": "999999999999"}, 413),
-        ({"origin": "http://127.0.0.1", "sec-fetch-site": "same-origin"}, 201),
-    ],
-)
-def test_another_site_cannot_change_anything(
-    client: TestClient, headers: dict[str, str], status: int
-) -> None:
-    answer = client.post("/api/products", json={"name": "nut"}, headers=headers)
-    assert answer.status_code == status
-    assert len(client.get("/api/products").json()) == (status == 201)
-
-
-def test_every_answer_carries_a_policy_without_inline_scripts(client: TestClient) -> None:
-    for path in ("/", "/api/products", "/nowhere", "/static/nowhere.js"):
-        policy = client.get(path).headers["content-security-policy"]
-        assert "default-src 'none'" in policy
-        assert "unsafe" not in policy
-        assert client.get(path).headers["x-content-type-options"] == "nosniff"
-
-
-@pytest.mark.parametrize("name", [f"{SCRIPT}.png", "../../etc/passwd", "..\\x.png", "\x1b[2J.png"])
-def test_a_files_name_is_shown_as_text_and_is_never_a_path(client: TestClient, name: str) -> None:
-    answer = client.post("/api/inspect", files=files(5, name=name))
-    assert answer.status_code == 200
-    shown = answer.json()["inspections"][0]["name"]
-    assert ".." not in shown and "\x1b" not in shown
-    assert answer.headers["content-type"] == "application/json"
-    root = client.app.state.station.store.folder.root  # type: ignore[attr-defined]
-    assert all(path.parent.parent == root for path in root.rglob("*.png"))
-
-
-@pytest.mark.parametrize("path", ["..%2f..%2fetc%2fpasswd", "0" * 64, "%00"])
-def test_a_picture_is_found_by_its_hash_only(client: TestClient, path: str) -> None:
-    assert client.get(f"/api/pictures/{path}").status_code == 404
-    assert client.get(f"/static/{path}").status_code == 404
-
-
-def test_what_is_no_picture_is_refused_by_its_bytes_and_leaves_nothing(client: TestClient) -> None:
-    for payload in (b"<svg onload=alert(1)>", b"", picture_bytes()[:50], b"\x89PNG\r\n\x1a\n"):
-        sent = [("pictures", ("fine.png", payload, "image/png"))]
-        answer = client.post("/api/inspect", files=sent)
-        assert answer.status_code == 400
-        assert "fine.png" in answer.json()["detail"]
-        assert "incoming" not in answer.text
-    root = client.app.state.station.store.folder.root  # type: ignore[attr-defined]
-    assert [path.name for path in root.rglob("*") if path.is_file()] == ["server.lock"]
-
-
-def test_a_fault_of_ours_shows_no_trace(client: TestClient, monkeypatch: Any) -> None:
-    def fail(*_: object) -> None:
-        raise KeyError("secret detail")
-
-    monkeypatch.setattr("anomalyr1.server.api_history.load_inspection", fail)
-    answer = client.get("/api/inspections/1")
-    assert answer.status_code == 500
-    assert "secret" not in answer.text and "Traceback" not in answer.text
-
-
-# OpenAI
-
-
-def openai_client(client: TestClient) -> OpenAI:
-    return OpenAI(api_key="none", base_url="http://127.0.0.1/v1", http_client=client, max_retries=0)
-
-
-def test_the_official_client_asks_with_a_picture_whole_and_streamed(client: TestClient) -> None:
-    asked = openai_client(client)
-    url = "data:image/png;base64," + base64.b64encode(picture_bytes()).decode()
-    messages: Any = [
-        {"role": "system", "content": "You inspect."},
-        {
-            "role": "user",
-            "content": [
-                {"type": "text", "text": "Normal?"},
-                {"type": "image_url", "image_url": {"url": url}},
-            ],
-        },
-    ]
-    model = asked.models.list().data[0].id
-    whole = asked.chat.completions.create(model=model, messages=messages)
-    assert "anomalous" in str(whole.choices[0].message.content)
-    chunks = asked.chat.completions.create(model=model, messages=messages, stream=True)
-    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
-    assert text.strip() == str(whole.choices[0].message.content).strip()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        [{"type": "image_url", "image_url": {"url": "http://169.254.169.254/latest"}}],
-        [{"type": "image_url", "image_url": {"url": "file:///etc/passwd"}}],
-        [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}],
-        [{"type": "image_url"}],
-        "<|image_pad|>",
-    ],
-)
-def test_a_chat_that_names_no_picture_we_may_read_is_refused(
-    client: TestClient, content: Any
-) -> None:
-    body = {"messages": [{"role": "user", "content": content}]}
-    answer = client.post("/v1/chat/completions", json=body)
-    assert answer.status_code == 400
-    assert "message" in answer.json()["error"]
-
-
-# Any request
-
-
-def test_no_described_request_makes_a_fault(tmp_path: Path) -> None:
-    import schemathesis
-
-    served = Served(tmp_path / "data", make_inspector(broken))
-    try:
-        address = f"http://127.0.0.1:{served.port}/openapi.json"
-        # An event stream may wait for work.
-        schema = schemathesis.openapi.from_url(address).exclude(path_regex="/events$")
-        checked: list[str] = []
-        for operation in schema.get_all_operations():
-            run_examples(operation.ok().as_strategy(), checked)
-    finally:
-        served.close()
-    assert len(set(checked)) > 20
-
-
-def run_examples(strategy: Any, checked: list[str]) -> None:
-    from hypothesis import HealthCheck, Phase, given, settings
-
-    @given(case=strategy)
-    @settings(
-        max_examples=4,
-        deadline=None,
-        database=None,
-        derandomize=True,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    def check(case: Any) -> None:
-        answer = case.call()
-        checked.append(case.operation.label)
-        assert answer.status_code < 500, (case.operation.label, answer.text)
-
-    check()
-
-
-def test_malformed_pictures_are_refused_and_leave_no_file_and_no_memory(
-    client: TestClient,
-) -> None:
-    from random import Random
-
-    generator = Random(0)
-    whole = [picture_bytes(3), *(save_as(kind) for kind in ("JPEG", "GIF", "TIFF", "WEBP", "BMP"))]
-    memory_mib = []
-    for number in range(500):
-        payload = bytearray(generator.choice(whole))
-        for _ in range(generator.randrange(1, 20)):
-            payload[generator.randrange(len(payload))] = generator.randrange(256)
-        cut = bytes(payload[: generator.randrange(len(payload))])
-        sent = [("pictures", (f"{number}.png", cut, "image/png"))]
-        answer = client.post("/api/inspect", files=sent, data={"wait": "false"})
-        assert answer.status_code in (202, 200, 400, 429), answer.text
-        memory_mib.append(read_memory_mib())
-    assert memory_mib[-1] - memory_mib[100] < 20
-    store = client.app.state.station.store  # type: ignore[attr-defined]
-    assert list((store.folder.root / "incoming").iterdir()) == []
-    health = verify_store(store)
-    assert health.problems == ()
-    assert health.num_loose == 0
-
-
-def read_memory_mib() -> float:
-    """What this process holds now; 0 where the system does not say it in /proc."""
-    path = Path("/proc/self/statm")
-    return int(path.read_text().split()[1]) * 4096 / 2**20 if path.exists() else 0.0
-
-
-def save_as(kind: str) -> bytes:
-    from PIL import Image
-
-    buffer = io.BytesIO()
-    Image.new("RGB", (32, 24), (9, 99, 199)).save(buffer, kind)
-    return buffer.getvalue()

@@ -15,7 +15,7 @@ from anomalyr1.detectors import Detector
 from anomalyr1.geometry import boxes_from_mask
 from anomalyr1.images import limit_size, load_image
 from anomalyr1.inspector import Inspection, measure_confidence
-from anomalyr1.preparation import WORKING_SIDE
+from anomalyr1.preparation import WORKING_SIDE, leave_itself_out
 from anomalyr1.types import Completion, Defect, Finding, InputError, Record, Response
 
 DECISION_LINE = 0.5
@@ -63,9 +63,7 @@ class DetectorAlone:
             return Answered(record, response, template_id="detector")
         try:
             picture = limit_size(load_image(record.image_path), WORKING_SIDE)
-            references = [
-                limit_size(load_image(path), WORKING_SIDE) for path in record.reference_paths
-            ]
+            _, references = load_references(record, picture)
             score = self._detector.detect(picture, references).score
         except InputError as error:
             return Answered(record, Response("no_answer"), template_id="detector", error=str(error))
@@ -76,8 +74,9 @@ class DetectorAlone:
     def _inspect(self, record: Record) -> Inspection:
         start = time.perf_counter()
         picture = load_image(record.image_path)
-        references = [limit_size(load_image(path), WORKING_SIDE) for path in record.reference_paths]
-        anomaly = self._detector.detect(limit_size(picture, WORKING_SIDE), references)
+        small = limit_size(picture, WORKING_SIDE)
+        record, references = load_references(record, small)
+        anomaly = self._detector.detect(small, references)
         is_anomalous = anomaly.score >= DECISION_LINE
         regions = find_regions(anomaly.anomaly_map, picture.size) if is_anomalous else []
         defects = tuple(
@@ -106,6 +105,14 @@ class DetectorAlone:
         )
         masks = tuple(mask for _, mask in regions)
         return Inspection(finding, picture, masks, anomaly.anomaly_map)
+
+
+def load_references(record: Record, small: Image.Image) -> tuple[Record, list[Image.Image]]:
+    """A record's references at working size, and the record, without the picture itself.
+
+    Raises InputError for one that cannot be read."""
+    references = [limit_size(load_image(path), WORKING_SIDE) for path in record.reference_paths]
+    return leave_itself_out(record, small, references)
 
 
 def find_yes_no(record: Record) -> dict[bool, str] | None:

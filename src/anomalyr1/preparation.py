@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from PIL import Image
@@ -19,6 +20,8 @@ from anomalyr1.types import Anomaly, InputError, Prompt, Record
 
 WORKING_SIDE = 1280
 """Pictures are shown to models at most this many pixels a side; results are in original pixels."""
+
+_log = logging.getLogger(__name__)
 
 PromptBuilder = Callable[..., Prompt]
 """`build_inspection_prompt` or `build_choice_prompt`."""
@@ -39,6 +42,36 @@ def load_detector(hint: str, model: str = "nano") -> Detector | None:
 
         return Dinov2Detector.load(hint.removeprefix("dinov2:"))
     raise InputError(f"--hint is {hint!r}; choose auto, none or dinov2:FOLDER_OR_HUB_ID")
+
+
+def leave_itself_out(
+    record: Record, picture: Image.Image, references: Sequence[Image.Image]
+) -> tuple[Record, list[Image.Image]]:
+    """Record and references without those that are the picture itself, pixel for pixel.
+
+    Compared with itself a picture would lack every anomaly. A line in the log says which it was.
+    The record's paths, where it has any, are those of the references, in their order.
+    """
+    kept = [place for place, shown in enumerate(references) if not _is_same(picture, shown)]
+    if len(kept) < len(references):
+        _log.warning(
+            "%s is among its own references: it is not compared with itself", record.image_path
+        )
+        if record.reference_paths:
+            paths = tuple(record.reference_paths[place] for place in kept)
+            record = replace(record, reference_paths=paths)
+    return record, [references[place] for place in kept]
+
+
+def _is_same(first: Image.Image, second: Image.Image) -> bool:
+    if first.size != second.size or first.mode != second.mode:
+        return False
+    x, y = first.width // 2, first.height // 2
+    middle = (x - 8, y - 8, x + 8, y + 8)
+    # Most differ here already, and all pixels of sixteen references take tens of milliseconds.
+    if first.crop(middle).tobytes() != second.crop(middle).tobytes():
+        return False
+    return first.tobytes() == second.tobytes()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +122,8 @@ class Preparer:
     ) -> Prepared:
         """RGB pictures at any size; `start` is when work on the record began, by perf_counter."""
         small = limit_size(picture, WORKING_SIDE)
-        references = [limit_size(reference, WORKING_SIDE) for reference in references]
+        small_references = [limit_size(reference, WORKING_SIDE) for reference in references]
+        record, references = leave_itself_out(record, small, small_references)
         anomaly = self._detect(record, small, references)
         shown = [*references[: self._engine.settings.max_references], small]
         hint = None

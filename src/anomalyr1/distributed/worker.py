@@ -122,11 +122,12 @@ class BlockWorker:
                 if isinstance(path, Path)
             }
             inspections = self._inspect(list(records.values()))
+            sources = dict(zip(map(str, references), block.references, strict=True))
             # Each one is a row before the next: masks of large pictures do not pile up.
             return [
                 build_row(self._fail(block, place, path))
                 if isinstance(path, InputError)
-                else self._build_row(block, place, next(inspections))
+                else self._build_row(block, place, next(inspections), sources)
                 for place, path in enumerate(paths)
             ]
 
@@ -149,9 +150,11 @@ class BlockWorker:
             yield from self._inspect([record])
         yield from self._inspect(records[done + size :])
 
-    def _build_row(self, block: Block, place: int, inspection: Inspection) -> dict[str, Any]:
+    def _build_row(
+        self, block: Block, place: int, inspection: Inspection, sources: dict[str, str]
+    ) -> dict[str, Any]:
         finding = inspection.finding
-        reference = block.references[0] if finding.reference and block.references else None
+        reference = sources.get(finding.reference or "")
         named = replace(finding, image=block.images[place], reference=reference)
         if named.error and is_url(named.image):
             named = replace(named, error=named.error.replace(finding.image, named.image))

@@ -197,7 +197,7 @@ class Worker:
                 del rows[row.id]
         if not rows:
             return
-        threshold, reference, records = self._build_records(batch[0], list(rows.values()))
+        threshold, sources, records = self._build_records(batch[0], list(rows.values()))
         self._metrics.batch_size.observe(len(records))
         try:
             results = list(self._inspector.inspect_records(records, batch_size=len(records)))
@@ -206,6 +206,7 @@ class Worker:
             results = [self._inspect_alone(record) for record in records]
         for result in results:
             row = rows[int(result.finding.record_id)]
+            reference = sources.get(result.finding.reference or "")
             self._finish(row, result, threshold, reference)
 
     def _inspect_alone(self, record: Record) -> Inspection:
@@ -226,7 +227,8 @@ class Worker:
 
     def _build_records(
         self, task: Task, rows: list[Any]
-    ) -> tuple[float | None, str | None, list[Record]]:
+    ) -> tuple[float | None, dict[str, str], list[Record]]:
+        """The product's threshold, the pictures behind its references' paths, and the records."""
         name, knowledge, threshold = "", "", None
         references: list[Any] = []
         if task.product_id is not None:
@@ -248,7 +250,8 @@ class Worker:
             )
             for row in rows
         ]
-        return threshold, references[0].picture if references else None, records
+        sources = {str(path): item.picture for path, item in zip(paths, references, strict=True)}
+        return threshold, sources, records
 
     def _finish(
         self, row: Any, result: Inspection, threshold: float | None, reference: str | None

@@ -1,0 +1,114 @@
+"""What the station refuses: other addresses and sites, wrong tokens, paths, what is no picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from serving import SCRIPT, files, make_client
+from test_store import picture_bytes
+
+from anomalyr1.server.run import check_address
+from anomalyr1.types import InputError
+
+TOKEN = "a long enough token"
+
+
+# Safety
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.5", "::", "example.com"])
+def test_another_address_than_loopback_needs_a_token(host: str) -> None:
+    with pytest.raises(InputError, match="--token"):
+        check_address(host, None)
+    check_address(host, TOKEN)
+    with pytest.raises(InputError, match="at least"):
+        check_address(host, "short")
+
+
+def test_with_a_token_nothing_but_health_and_login_is_open(tmp_path: Path) -> None:
+    with make_client(tmp_path, token=TOKEN) as client:
+        for path in ("/api/products", "/metrics", "/v1/models", "/openapi.json", "/"):
+            assert client.get(path).status_code == 401, path
+        assert client.get("/healthz").status_code == 200
+        page = client.get("/", headers={"accept": "text/html"}, follow_redirects=False)
+        assert page.headers["location"] == "/login"
+        for given in ("wrong", TOKEN[:-1], TOKEN + "x", "\xe9"):
+            headers = {"Authorization": f"Bearer {given}".encode("latin-1")}
+            assert client.get("/api/products", headers=headers).status_code == 401
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        assert client.get("/api/products", headers=headers).status_code == 200
+        assert client.post("/api/session", json={"token": "wrong"}).status_code == 401
+        cookie = client.post("/api/session", json={"token": TOKEN}).headers["set-cookie"]
+        assert "HttpOnly" in cookie
+        assert "SameSite=strict" in cookie
+        assert TOKEN not in cookie
+        assert client.get("/api/products").status_code == 200  # by the cookie
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"origin": "https://evil.example"}, 403),
+        ({"origin": "null"}, 403),
+        ({"sec-fetch-site": "cross-site"}, 403),
+        ({"sec-fetch-site": "same-site"}, 403),
+        ({"host": "evil.example"}, 421),
+        ({"content-length": "999999999999"}, 413),
+        ({"origin": "http://127.0.0.1", "sec-fetch-site": "same-origin"}, 201),
+    ],
+)
+def test_another_site_cannot_change_anything(
+    client: TestClient, headers: dict[str, str], status: int
+) -> None:
+    answer = client.post("/api/products", json={"name": "nut"}, headers=headers)
+    assert answer.status_code == status
+    assert len(client.get("/api/products").json()) == (status == 201)
+
+
+def test_every_answer_carries_a_policy_without_inline_scripts(client: TestClient) -> None:
+    for path in ("/", "/api/products", "/nowhere", "/static/nowhere.js"):
+        policy = client.get(path).headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert client.get(path).headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("name", [f"{SCRIPT}.png", "../../etc/passwd", "..\\x.png", "\x1b[2J.png"])
+def test_a_files_name_is_shown_as_text_and_is_never_a_path(client: TestClient, name: str) -> None:
+    answer = client.post("/api/inspect", files=files(5, name=name))
+    assert answer.status_code == 200
+    shown = answer.json()["inspections"][0]["name"]
+    assert ".." not in shown and "\x1b" not in shown
+    assert answer.headers["content-type"] == "application/json"
+    root = client.app.state.station.store.folder.root  # type: ignore[attr-defined]
+    assert all(path.parent.parent == root for path in root.rglob("*.png"))
+
+
+@pytest.mark.parametrize("path", ["..%2f..%2fetc%2fpasswd", "0" * 64, "%00"])
+def test_a_picture_is_found_by_its_hash_only(client: TestClient, path: str) -> None:
+    assert client.get(f"/api/pictures/{path}").status_code == 404
+    assert client.get(f"/static/{path}").status_code == 404
+
+
+def test_what_is_no_picture_is_refused_by_its_bytes_and_leaves_nothing(client: TestClient) -> None:
+    for payload in (b"<svg onload=alert(1)>", b"", picture_bytes()[:50], b"\x89PNG\r\n\x1a\n"):
+        sent = [("pictures", ("fine.png", payload, "image/png"))]
+        answer = client.post("/api/inspect", files=sent)
+        assert answer.status_code == 400
+        assert "fine.png" in answer.json()["detail"]
+        assert "incoming" not in answer.text
+    root = client.app.state.station.store.folder.root  # type: ignore[attr-defined]
+    assert [path.name for path in root.rglob("*") if path.is_file()] == ["server.lock"]
+
+
+def test_a_fault_of_ours_shows_no_trace(client: TestClient, monkeypatch: Any) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("secret detail")
+
+    monkeypatch.setattr("anomalyr1.server.api_history.load_inspection", fail)
+    answer = client.get("/api/inspections/1")
+    assert answer.status_code == 500
+    assert "secret" not in answer.text and "Traceback" not in answer.text
