@@ -199,6 +199,14 @@ def test_pictures_are_found_below_the_image_root(tmp_path: Path) -> None:
     assert "annot be shown" not in " ".join(read_page(path).text)
 
 
+@pytest.mark.parametrize("changes", [{}, {"anomaly_map": None}], ids=["map", "no map"])
+def test_a_switch_for_maps_is_there_where_a_map_is(
+    tmp_path: Path, changes: dict[str, None]
+) -> None:
+    page = read_page(write_report(tmp_path, [make_finding(tmp_path, **changes)], SETTINGS))
+    assert (("input", "value", "heat") in page.attributes) is not bool(changes)
+
+
 def test_the_summary_counts_every_verdict(tmp_path: Path) -> None:
     verdicts = ["anomalous", "normal", "normal", "unread"]
     findings = [

@@ -123,7 +123,7 @@ def batch(
     )
     with err.status("listing pictures"):
         size = plan_job(job.destination, items, block_size)
-    err.print(f"{size.num_pictures} pictures in {size.num_blocks} blocks", highlight=False)
+    err.print(f"pictures: {size.num_pictures}, blocks: {size.num_blocks}", highlight=False)
     workers = num_workers or (os.cpu_count() or 1 if address is None else 0)
     if not workers:
         raise InputError("--address needs --num-workers: how many of the cluster's may work")

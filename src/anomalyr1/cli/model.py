@@ -101,6 +101,7 @@ def print_comparison(comparison: dict[str, Any]) -> None:
         model, weights = comparison[side]["model"], comparison[side]["weights_sha256"]
         out.print(make_printable(f"{side}: {model} ({weights[:12]})"), soft_wrap=True)
     table = Table("figure", "pictures", "n", "current", "candidate")
+    table.columns[0].overflow = "fold"  # a name cut short is no name
     for row in comparison["metrics"]:
         cells = (row["name"], "all" if row["subset"] == "all" else row["subset"])
         sides = [_format(row[side]) for side in ("current", "candidate")]

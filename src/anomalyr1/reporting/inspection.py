@@ -113,6 +113,7 @@ def write_report(
     parts = template.generate(
         summary=summary or _build_summary(findings, len(shown)),
         cards=_build_cards(shown, out_dir, roots, side),
+        has_maps=any(finding.anomaly_map for finding in shown),
         settings={clean(str(name)): clean(str(value)) for name, value in settings.items()},
     )
     path = out_dir / "report.html"
