@@ -23,19 +23,24 @@ def tokenizer() -> Any:
 def find_allowed(
     tokenizer: Any, written: str, listed: Sequence[tuple[int, int, int, int]]
 ) -> set[int] | None:
-    """The numbers that may come next; None where all may."""
+    """The tokens that may come next; None where all may."""
     tokens = read_box_tokens(tokenizer)
     assert tokens is not None
     grammar = BoxGrammar(tokens, [listed])
     # An announced number begins behind its space, which is a token of its own.
-    ids = tokenizer("Map: [7, 7, 7, 7]" + written + "1")["input_ids"][:-1]
+    due = written.endswith((" ", "["))
+    ids = tokenizer("Map: [7, 7, 7, 7]" + written + "1" * due)["input_ids"]
+    ids = ids[:-1] if due else ids
     size = len(tokenizer.get_vocab())
     scores = torch.zeros(1, size)
     for length in range(1, len(ids) + 1):
         scores = grammar(torch.tensor([ids[:length]]), torch.zeros(1, size))
-    refused = {tokens.numbers[int(token)] for token in torch.nonzero(scores[0] < 0)[:, 0]}
-    assert int((scores < 0).sum()) == len(refused)
-    return set(tokens.numbers.values()) - refused if refused else None
+    allowed = set(torch.nonzero(scores[0] == 0)[:, 0].tolist())
+    return None if len(allowed) == size else allowed
+
+
+def as_numbers(tokenizer: Any, ids: set[int] | None) -> set[int] | None:
+    return None if ids is None else {int(tokenizer.decode([token])) for token in ids}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +62,22 @@ def find_allowed(
 def test_a_box_is_one_of_the_listed_ones_that_is_not_written_yet(
     tokenizer: Any, written: str, allowed: set[int] | None
 ) -> None:
-    assert find_allowed(tokenizer, written, LISTED) == allowed
+    assert as_numbers(tokenizer, find_allowed(tokenizer, written, LISTED)) == allowed
+
+
+@pytest.mark.parametrize(
+    ("written", "text"), [('"bbox_2d": [12', ","), ('"bbox_2d": [12,', " "), ('"x": 12,', None)]
+)
+def test_a_listed_box_that_is_begun_is_gone_on_with(
+    tokenizer: Any, written: str, text: str | None
+) -> None:
+    allowed = find_allowed(tokenizer, written, LISTED)
+    assert (None if allowed is None else tokenizer.decode(sorted(allowed))) == text
+
+
+def test_all_numbers_may_follow_once_all_listed_boxes_are_written(tokenizer: Any) -> None:
+    written = '"bbox_2d": [12, 30, 44, 60]}, {"bbox_2d": ['
+    assert find_allowed(tokenizer, written, LISTED[:1]) is None
 
 
 @pytest.mark.parametrize(
@@ -73,10 +93,10 @@ def test_without_a_list_only_numbers_that_leave_no_area_are_left_out(
     tokenizer: Any, written: str, refused: int | None
 ) -> None:
     allowed = find_allowed(tokenizer, written, ())
-    if refused is None:
-        assert allowed is None
-    else:
-        assert allowed is not None and min(allowed) == refused + 1
+    numbers = {int(word) for word in tokenizer.get_vocab() if word.isdecimal()}
+    out = set() if allowed is None else set(range(len(tokenizer.get_vocab()))) - allowed
+    expected = set() if refused is None else {value for value in numbers if value <= refused}
+    assert (as_numbers(tokenizer, out) or set()) == expected
 
 
 def test_each_row_has_a_list_of_its_own() -> None:
@@ -84,8 +104,8 @@ def test_each_row_has_a_list_of_its_own() -> None:
     grammar = BoxGrammar(tokens, [[(5, 5, 6, 6)], [(6, 5, 9, 9)]])
     scores = grammar(torch.tensor([[1], [1]]), torch.zeros(2, 8))
     assert torch.isinf(scores).tolist() == [
-        [token == 6 for token in range(8)],
-        [token == 5 for token in range(8)],
+        [token != 5 for token in range(8)],
+        [token != 6 for token in range(8)],
     ]
 
 

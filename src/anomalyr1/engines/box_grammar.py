@@ -46,12 +46,12 @@ def read_number_tokens(tokenizer: Any) -> dict[int, int]:
 
 
 class BoxGrammar(LogitsProcessor):  # type: ignore[misc]
-    """Leaves out numbers that would not continue one of a prompt's boxes that its answer has not
-    written yet. Where none is left, or none is listed: those that leave a box without area.
+    """Leaves out what would not continue one of a prompt's boxes that its answer has not written
+    yet. Where none is left, or none is listed: numbers that leave a box without area.
 
-    All else may be written: an answer can still be unreadable. One object serves one call of
-    `generate`, `listed` holding the boxes of each of its rows; not for beam search, which moves
-    answers between rows.
+    Between boxes anything may be written: an answer can still be unreadable. One object serves one
+    call of `generate`, `listed` holding the boxes of each of its rows; not for beam search, which
+    moves answers between rows.
     """
 
     def __init__(self, tokens: BoxTokens, listed: Sequence[Sequence[ListedBox]]) -> None:
@@ -63,9 +63,27 @@ class BoxGrammar(LogitsProcessor):  # type: ignore[misc]
         for row, token in enumerate(input_ids[:, -1].tolist()):
             self._follow(row, token)
             begun = self._begun[row]
-            if begun is not None and token in (self._tokens.opening, self._tokens.space):
-                scores[row, self._refuse(begun, self._left[row])] = -torch.inf
+            if begun is not None:
+                self._constrain(scores[row], token, begun, self._left[row])
         return scores
+
+    def _constrain(
+        self, scores: torch.Tensor, last: int, begun: list[int], left: Sequence[ListedBox]
+    ) -> None:
+        """Leave out, in place, what may not follow the `last` token of a box that is `begun`."""
+        tokens, place = self._tokens, len(begun)
+        allowed = {box[place] for box in left if list(box[:place]) == begun}
+        if last in (tokens.opening, tokens.space):
+            if allowed:
+                _keep(
+                    scores, [token for token in tokens.numbers if tokens.numbers[token] in allowed]
+                )
+            elif place >= 2:
+                least = begun[place - 2]
+                refused = [token for token, value in tokens.numbers.items() if value <= least]
+                scores[refused] = -torch.inf
+        elif allowed:
+            _keep(scores, [tokens.space if last == tokens.comma else tokens.comma])
 
     def _follow(self, row: int, token: int) -> None:
         """Take the last token into account: it opens a box, goes on with it or ends it."""
@@ -80,13 +98,8 @@ class BoxGrammar(LogitsProcessor):  # type: ignore[misc]
         elif token not in (self._tokens.comma, self._tokens.space):
             self._begun[row] = None
 
-    def _refuse(self, begun: list[int], left: Sequence[ListedBox]) -> list[int]:
-        """The tokens of numbers that may not follow those of a box that is `begun`."""
-        place = len(begun)
-        allowed = {box[place] for box in left if list(box[:place]) == begun}
-        numbers = self._tokens.numbers
-        if allowed:
-            return [token for token, value in numbers.items() if value not in allowed]
-        if place < 2:
-            return []
-        return [token for token, value in numbers.items() if value <= begun[place - 2]]
+
+def _keep(scores: torch.Tensor, tokens: list[int]) -> None:
+    kept = scores[tokens].clone()
+    scores.fill_(-torch.inf)
+    scores[tokens] = kept
