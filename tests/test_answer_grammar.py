@@ -1,4 +1,4 @@
-"""A box that is being written is one of those that the prompt lists, and never without area."""
+"""A small model's boxes are those that the prompt lists, and nothing follows its answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from anomalyr1.engines.box_grammar import BoxGrammar, BoxTokens, read_box_tokens  # noqa: E402
+from anomalyr1.engines.answer_grammar import AnswerGrammar, read_answer_tokens  # noqa: E402
 from anomalyr1.training.nano import build_tokenizer  # noqa: E402
 
 LISTED = ((12, 30, 44, 60), (12, 35, 80, 61), (90, 12, 99, 30))
@@ -24,16 +24,16 @@ def find_allowed(
     tokenizer: Any, written: str, listed: Sequence[tuple[int, int, int, int]]
 ) -> set[int] | None:
     """The tokens that may come next; None where all may."""
-    tokens = read_box_tokens(tokenizer)
+    tokens = read_answer_tokens(tokenizer)
     assert tokens is not None
-    grammar = BoxGrammar(tokens, [listed])
+    grammar = AnswerGrammar(tokens, [listed])
     # An announced number begins behind its space, which is a token of its own.
     due = written.endswith((" ", "["))
     ids = tokenizer("Map: [7, 7, 7, 7]" + written + "1" * due)["input_ids"]
     ids = ids[:-1] if due else ids
     size = len(tokenizer.get_vocab())
     scores = torch.zeros(1, size)
-    for length in range(1, len(ids) + 1):
+    for length in range(3, len(ids) + 1):
         scores = grammar(torch.tensor([ids[:length]]), torch.zeros(1, size))
     allowed = set(torch.nonzero(scores[0] == 0)[:, 0].tolist())
     return None if len(allowed) == size else allowed
@@ -75,9 +75,33 @@ def test_a_listed_box_that_is_begun_is_gone_on_with(
     assert (None if allowed is None else tokenizer.decode(sorted(allowed))) == text
 
 
-def test_all_numbers_may_follow_once_all_listed_boxes_are_written(tokenizer: Any) -> None:
-    written = '"bbox_2d": [12, 30, 44, 60]}, {"bbox_2d": ['
-    assert find_allowed(tokenizer, written, LISTED[:1]) is None
+@pytest.mark.parametrize(("listed", "ends"), [(LISTED[:1], True), (LISTED, False), ((), False)])
+def test_once_all_listed_boxes_are_written_no_other_defect_follows(
+    tokenizer: Any, listed: Sequence[tuple[int, int, int, int]], ends: bool
+) -> None:
+    written = '"bbox_2d": [12, 30, 44, 60], "label": "dent", "description": "a dent'
+    allowed = find_allowed(tokenizer, written, listed)
+    another, last = (tokenizer(text)["input_ids"][0] for text in ('"}, {', '"}]}</answer>'))
+    assert tokenizer.decode([another]) == '"}' and tokenizer.decode([last]) == '"}]}</'
+    if ends:
+        assert allowed is not None and another not in allowed and last in allowed
+    else:
+        assert allowed is None
+
+
+@pytest.mark.parametrize(
+    ("written", "is_over"),
+    [
+        ('"}]}</answer>', True),
+        ('"defects": []}</answer>', True),
+        ("<answer>B</answer>", True),
+        ("<answer>", False),
+        ("</think>", False),
+    ],
+)
+def test_nothing_follows_the_answer(tokenizer: Any, written: str, is_over: bool) -> None:
+    allowed = find_allowed(tokenizer, written, LISTED)
+    assert allowed == ({tokenizer.eos_token_id} if is_over else None)
 
 
 @pytest.mark.parametrize(
@@ -99,14 +123,15 @@ def test_without_a_list_only_numbers_that_leave_no_area_are_left_out(
     assert (as_numbers(tokenizer, out) or set()) == expected
 
 
-def test_each_row_has_a_list_of_its_own() -> None:
-    tokens = BoxTokens({5: 5, 6: 6}, opening=1, comma=2, space=3)
-    grammar = BoxGrammar(tokens, [[(5, 5, 6, 6)], [(6, 5, 9, 9)]])
-    scores = grammar(torch.tensor([[1], [1]]), torch.zeros(2, 8))
-    assert torch.isinf(scores).tolist() == [
-        [token != 5 for token in range(8)],
-        [token != 6 for token in range(8)],
-    ]
+def test_each_row_has_a_list_of_its_own(tokenizer: Any) -> None:
+    tokens = read_answer_tokens(tokenizer)
+    assert tokens is not None
+    grammar = AnswerGrammar(tokens, [LISTED[:1], LISTED[2:]])
+    ids = torch.tensor([[0, 0, tokens.opening]] * 2)
+    scores = grammar(ids, torch.zeros(2, len(tokenizer.get_vocab())))
+    assert [
+        as_numbers(tokenizer, set(torch.nonzero(row == 0)[:, 0].tolist())) for row in scores
+    ] == [{12}, {90}]
 
 
 def test_a_tokenizer_that_writes_digits_has_no_such_grammar() -> None:
@@ -114,4 +139,4 @@ def test_a_tokenizer_that_writes_digits_has_no_such_grammar() -> None:
         def get_vocab(self) -> dict[str, int]:
             return {str(digit): digit for digit in range(10)}
 
-    assert read_box_tokens(Digits()) is None
+    assert read_answer_tokens(Digits()) is None
