@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+os.environ["ANOMALYR1_CACHE"] = "off"  # the user's own cache is not the tests'
 
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
 

@@ -33,7 +33,7 @@ def load_detector(hint: str, model: str = "nano") -> Detector | None:
     if hint == "auto":
         from anomalyr1.detectors.patch_memory import PatchMemoryDetector
 
-        return PatchMemoryDetector.load(find_hint_folder(model))
+        return PatchMemoryDetector.load(find_hint_folder(model), keep_references=True)
     if hint.startswith("dinov2:"):
         from anomalyr1.detectors.dinov2 import Dinov2Detector
 
