@@ -162,6 +162,16 @@ def test_settings_decide_what_rows_show(tmp_path: Path) -> None:
     assert shown[3].hint_path == tmp_path / "000003.npz"
 
 
+def test_each_variant_of_a_record_is_drawn_anew_and_keeps_its_hint(tmp_path: Path) -> None:
+    records = [make_record(tmp_path)] * 8
+    settings = RowSettings(0.0, 0.5, with_question=0.5)
+    once = choose_rows(records, tmp_path, settings, seed=0)
+    rows = choose_rows(records, tmp_path, settings, seed=0, variants=3)
+    assert rows[:8] == once and len(rows) == 24
+    assert rows[8:16] != once and rows[8:16] != rows[16:]
+    assert [row.hint_path for row in rows[8:16]] == [row.hint_path for row in once]
+
+
 class _Counting:
     """A detector that counts its pictures and remembers how many references each had."""
 

@@ -31,6 +31,7 @@ from anomalyr1.data.questions import ask, write_questions
 from anomalyr1.data.wording import KIND_WORDS, describe_defect
 from anomalyr1.parsing import parse_choice
 from anomalyr1.prompts import build_choice_prompt, render_choice_answer
+from anomalyr1.reasoning.choice import conclude_choice
 from anomalyr1.types import Box, InputError, Question, Record, Region
 
 SIZE = (90, 90)
@@ -255,6 +256,16 @@ def test_reasoning_ends_in_the_right_letter_and_speaks_of_the_map_only_where_the
             assert f" {question.answer}" in text.split(". ")[-1]
             answer = render_choice_answer(str(question.answer), text)
             assert parse_choice(answer, question.options).choice == question.answer
+
+
+def test_options_are_weighed_in_turn_and_the_right_one_is_the_last_to_be() -> None:
+    record = make_anomalous("hole")
+    long = "A round opening that goes all the way through the plate."
+    question = Question("?", {"A": "A dent.", "B": long, "C": "A stain"}, "B", "Defect Description")
+    text = write_choice_reasoning(record, question, seeded(0), False, size_wh=SIZE)
+    weighed = "A (a dent) does not fit. B (a round opening that goes all the way) fits. "
+    assert weighed in text and "stain" not in text
+    assert conclude_choice(text, question.options) == "B"
 
 
 def test_reasoning_varies_and_an_answerless_question_has_none() -> None:

@@ -69,7 +69,7 @@ def build_inspection_prompt(record: Record, *, num_references: int, hint: Hint |
     ('Normal reference pictures of the same product:', 0, 'Product: hazelnut.\\nPicture to judge:')
     """
     parts = _pictured(record, num_references, hint)
-    return _build_prompt(record, INSPECTION_TEMPLATE_ID, [*parts, INSPECTION])
+    return _build_prompt(record, INSPECTION_TEMPLATE_ID, [*parts, INSPECTION], hint)
 
 
 def build_choice_prompt(record: Record, *, num_references: int, hint: Hint | None) -> Prompt:
@@ -87,7 +87,7 @@ def build_choice_prompt(record: Record, *, num_references: int, hint: Hint | Non
     asked = "\n".join([QUESTION.format(text=question.text), *options])
     _refuse_control_tokens(record, asked)
     parts = _pictured(record, num_references, hint)
-    return _build_prompt(record, CHOICE_TEMPLATE_ID, [*parts, asked, CHOICE])
+    return _build_prompt(record, CHOICE_TEMPLATE_ID, [*parts, asked, CHOICE], hint)
 
 
 def render_inspection_answer(
@@ -183,7 +183,9 @@ def _word_hint(hint: Hint) -> str:
     return f"{score} {HINT_REGIONS.format(boxes=boxes, peaks=peaks)}"
 
 
-def _build_prompt(record: Record, template_id: str, parts: Sequence[str | int]) -> Prompt:
+def _build_prompt(
+    record: Record, template_id: str, parts: Sequence[str | int], hint: Hint | None
+) -> Prompt:
     merged: list[str | int] = []
     for part in parts:
         if isinstance(part, str) and merged and isinstance(merged[-1], str):
@@ -191,7 +193,8 @@ def _build_prompt(record: Record, template_id: str, parts: Sequence[str | int]) 
         else:
             merged.append(part)
     messages = (Message("system", (SYSTEM,)), Message("user", tuple(merged)))
-    return Prompt(record.record_id, template_id, messages)
+    boxes = tuple(box for box, _peak in hint.regions) if hint is not None else ()
+    return Prompt(record.record_id, template_id, messages, boxes)
 
 
 def _refuse_control_tokens(record: Record, *texts: str) -> None:

@@ -104,12 +104,14 @@ class Message:
 class Prompt:
     """What is put to a model. Integers in `messages[..].parts` index the pictures handed beside it.
 
-    `template_id` names the wording and carries a hash of it.
+    `template_id` names the wording and carries a hash of it. `boxes` are those that it lists, xyxy
+    in the model's own frame, for an answer to choose from.
     """
 
     record_id: str
     template_id: str
     messages: tuple[Message, ...]
+    boxes: tuple[tuple[int, int, int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,8 +46,30 @@ def write_choice_reasoning(
             sentences.append(_hint_evidence(record, regions, size_wh, rng))
         sentences.append(_defect_evidence(record, regions, size_wh, rng))
         sentences += _link(record, regions, subject, right, rng)
+    sentences += _weigh(question)
     sentences.append(pick(_CONCLUSIONS, rng).format(letter=question.answer))
     return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _weigh(question: Question) -> list[str]:
+    """The options one by one, up to the right one, so that its letter is the last that is named.
+
+    A small model finds out whether an option agrees with what was said; it does not find the letter
+    that stands before an option.
+    """
+    weighed = []
+    for letter, text in question.options.items():
+        words = text.rstrip(" .").split()
+        said = _begin_small(" ".join(words[:_QUOTED_WORDS]))
+        is_right = letter == question.answer
+        weighed.append(f"{letter} ({said}) {'fits' if is_right else 'does not fit'}.")
+        if is_right:
+            break
+    return weighed
+
+
+def _begin_small(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def true_regions(record: Record, size_wh: tuple[int, int]) -> tuple[Region, ...]:
@@ -65,6 +87,8 @@ def true_regions(record: Record, size_wh: tuple[int, int]) -> tuple[Region, ...]
 def pick(choices: Sequence[str], rng: np.random.Generator) -> str:
     return choices[int(rng.integers(len(choices)))]
 
+
+_QUOTED_WORDS = 8
 
 _CONCLUSIONS = (
     "So the answer is {letter}.",
@@ -118,8 +142,7 @@ def _link(
     rng: np.random.Generator,
 ) -> list[str]:
     """From what is seen to what is asked."""
-    right = right.rstrip(" .")
-    right = right[:1].lower() + right[1:]
+    right = _begin_small(right.rstrip(" ."))
     first = regions[0].defect_type if regions else record.defect_type
     match subject:
         case "Anomaly Detection":
@@ -142,8 +165,7 @@ def _link(
 def _object_evidence(
     record: Record, subject: str, right: str, rng: np.random.Generator
 ) -> list[str]:
-    right = right.rstrip(" .")
-    right = right[:1].lower() + right[1:]
+    right = _begin_small(right.rstrip(" ."))
     category = spoken(record.category)
     if subject == "Object Classification":
         shapes = [fact.text for fact in CATEGORY_FACTS.get(right, ()) if fact.topic == "shape"]

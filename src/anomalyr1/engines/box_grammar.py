@@ -1,15 +1,43 @@
-"""Keeps a box that is being written from having no area: its right and bottom lie beyond its left
-and top. For tokenizers whose numbers are one token each, as the bundled model's.
+"""Keeps a box that is being written to those that the prompt lists, and from having no area.
+
+For tokenizers whose numbers are one token each, as the bundled model's: a small model chooses well
+among the regions of an anomaly map, and copies them badly where they are many.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from transformers import LogitsProcessor
 
 _FEWEST = 100
+
+ListedBox = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class BoxTokens:
+    """How a tokenizer writes "[12, 34, 56, 78]": a token each for `numbers` (token to value), what
+    opens a box, and what stands between two numbers."""
+
+    numbers: dict[int, int]
+    opening: int
+    comma: int
+    space: int
+
+
+def read_box_tokens(tokenizer: Any) -> BoxTokens | None:
+    """None for a tokenizer that writes numbers digit by digit."""
+    numbers = read_number_tokens(tokenizer)
+    if sum(value > 9 for value in numbers.values()) < _FEWEST:
+        return None
+    opening, comma, space = (
+        tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in (" [1", ",", " 1")
+    )
+    return BoxTokens(numbers, opening, comma, space)
 
 
 def read_number_tokens(tokenizer: Any) -> dict[int, int]:
@@ -18,39 +46,47 @@ def read_number_tokens(tokenizer: Any) -> dict[int, int]:
 
 
 class BoxGrammar(LogitsProcessor):  # type: ignore[misc]
-    """Leaves out, after "[x1, y1, ", numbers up to x1, and after "[x1, y1, x2, " those up to y1.
+    """Leaves out numbers that would not continue one of a prompt's boxes that its answer has not
+    written yet. Where none is left, or none is listed: those that leave a box without area.
 
-    All else may be written: an answer can still be unreadable.
+    All else may be written: an answer can still be unreadable. One object serves one call of
+    `generate`, `listed` holding the boxes of each of its rows; not for beam search, which moves
+    answers between rows.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
-        values = read_number_tokens(tokenizer)
-        self._values = values
-        self._tokens = torch.tensor(sorted(values, key=values.__getitem__))
-        self._sorted = torch.tensor(sorted(values.values()))
-        self._opening, self._comma, self._space = (
-            tokenizer(text, add_special_tokens=False)["input_ids"][0] for text in (" [1", ",", " 1")
-        )
-
-    @classmethod
-    def of(cls, tokenizer: Any) -> list[BoxGrammar]:
-        """The grammar, or nothing where the tokenizer writes numbers digit by digit."""
-        many = sum(value > 9 for value in read_number_tokens(tokenizer).values())
-        return [cls(tokenizer)] if many >= _FEWEST else []
+    def __init__(self, tokens: BoxTokens, listed: Sequence[Sequence[ListedBox]]) -> None:
+        self._tokens = tokens
+        self._left = [list(boxes) for boxes in listed]
+        self._begun: list[list[int] | None] = [None] * len(listed)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> Any:
-        for row, ids in enumerate(input_ids[:, -10:].tolist()):
-            least = self._find_bound(ids)
-            if least is not None:
-                count = int(torch.searchsorted(self._sorted, least, right=True))
-                scores[row, self._tokens[:count].to(scores.device)] = -torch.inf
+        for row, token in enumerate(input_ids[:, -1].tolist()):
+            self._follow(row, token)
+            begun = self._begun[row]
+            if begun is not None and token in (self._tokens.opening, self._tokens.space):
+                scores[row, self._refuse(begun, self._left[row])] = -torch.inf
         return scores
 
-    def _find_bound(self, ids: list[int]) -> int | None:
-        """The number that the next one of a box must exceed, if the last tokens say so."""
-        numbers: list[int] = []
-        while len(ids) >= 4 and ids[-2:] == [self._comma, self._space] and ids[-3] in self._values:
-            numbers.insert(0, self._values[ids[-3]])
-            ids = ids[:-3]
-        is_box = ids[-1:] == [self._opening] and len(numbers) in (2, 3)
-        return numbers[len(numbers) - 2] if is_box else None
+    def _follow(self, row: int, token: int) -> None:
+        """Take the last token into account: it opens a box, goes on with it or ends it."""
+        begun = self._begun[row]
+        if token == self._tokens.opening:
+            self._begun[row] = []
+        elif begun is not None and token in self._tokens.numbers:
+            begun.append(self._tokens.numbers[token])
+            if len(begun) == 4:
+                self._left[row] = [box for box in self._left[row] if list(box) != begun]
+                self._begun[row] = None
+        elif token not in (self._tokens.comma, self._tokens.space):
+            self._begun[row] = None
+
+    def _refuse(self, begun: list[int], left: Sequence[ListedBox]) -> list[int]:
+        """The tokens of numbers that may not follow those of a box that is `begun`."""
+        place = len(begun)
+        allowed = {box[place] for box in left if list(box[:place]) == begun}
+        numbers = self._tokens.numbers
+        if allowed:
+            return [token for token, value in numbers.items() if value not in allowed]
+        if place < 2:
+            return []
+        return [token for token, value in numbers.items() if value <= begun[place - 2]]

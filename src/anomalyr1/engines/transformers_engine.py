@@ -17,7 +17,7 @@ from anomalyr1.checkpoint import (
     load_checkpoint,
     shown_size,
 )
-from anomalyr1.engines.box_grammar import BoxGrammar
+from anomalyr1.engines.box_grammar import BoxGrammar, read_box_tokens
 from anomalyr1.engines.prompt_tokens import PreparedPrompt, prepare_prompts, render
 from anomalyr1.engines.shared_fronts import FrontCache, Layers, build_cache, compute_next
 from anomalyr1.prompts import INSPECTION_TEMPLATE_ID, VERDICT_PROBE
@@ -41,7 +41,7 @@ class TransformersEngine:
         self.engine_id = checkpoint.name
         self.frame: BoxFrame = checkpoint.frame
         self.settings: CheckpointSettings = checkpoint.settings
-        self._grammar = BoxGrammar.of(checkpoint.processor.tokenizer)
+        self._box_tokens = read_box_tokens(checkpoint.processor.tokenizer)
 
     @classmethod
     def load(cls, source: str, *, device: str = "auto", dtype: str = "auto") -> TransformersEngine:
@@ -130,7 +130,7 @@ class TransformersEngine:
             attention_mask=attention_mask,
             past_key_values=build_cache(self._model, fronts),
             max_new_tokens=limit,
-            logits_processor=LogitsProcessorList([*self._grammar, watch]),
+            logits_processor=LogitsProcessorList([*self._constrain(prompts), watch]),
             pad_token_id=self._processor.tokenizer.pad_token_id,
             **sampling,
         )
@@ -153,6 +153,12 @@ class TransformersEngine:
                 )
             )
         return completions
+
+    def _constrain(self, prompts: Sequence[Prompt]) -> list[BoxGrammar]:
+        """The grammar of boxes, where the tokenizer has one."""
+        if self._box_tokens is None:
+            return []
+        return [BoxGrammar(self._box_tokens, [prompt.boxes for prompt in prompts])]
 
     def _pad(self, rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention mask (n, longest), padded on the left, on the model's device."""
@@ -181,7 +187,7 @@ class TransformersEngine:
             "max_new_tokens": self.settings.max_new_tokens,
             "do_sample": False,
             "streamer": streamer,
-            "logits_processor": LogitsProcessorList(self._grammar),
+            "logits_processor": LogitsProcessorList(self._constrain([prompt])),
             "stopping_criteria": StoppingCriteriaList([_Stopped(closed)]),
             "pad_token_id": self._processor.tokenizer.pad_token_id,
         }

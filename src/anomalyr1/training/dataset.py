@@ -53,6 +53,7 @@ class RowSettings:
     with_question: float = 0.0
     copied_iou: float = 0.4
     max_boxes: int = 12
+    variants: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,13 +141,18 @@ def load_anomaly(path: Path) -> Anomaly:
 
 
 def choose_rows(
-    records: Sequence[Record], hints: Path | None, settings: RowSettings, seed: int
+    records: Sequence[Record],
+    hints: Path | None,
+    settings: RowSettings,
+    seed: int,
+    *,
+    variants: int = 1,
 ) -> list[HintedRecord]:
     """Decide for each record, from the seed, whether its hint and a reference are shown, and
-    whether it is asked a question of its own or inspected."""
+    whether it is asked a question of its own or inspected; and that `variants` times over."""
     rows = []
-    for index, record in enumerate(records):
-        rng = np.random.default_rng([seed, index])
+    for number, (index, record) in enumerate(list(enumerate(records)) * variants):
+        rng = np.random.default_rng([seed, number])
         hinted = hints is not None and rng.random() >= settings.without_hint
         shown = int(bool(record.reference_paths) and rng.random() < settings.with_reference)
         path = hints / f"{index:06d}.npz" if hinted and hints is not None else None

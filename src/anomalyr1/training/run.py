@@ -73,7 +73,7 @@ def run_recipe(
     if processes.is_first:
         _write_hints(recipe, held_out, hint_folder, out / "validation_hints", num_workers, follow)
     processes.wait()
-    rows = _build_rows(recipe, records, out / "hints")
+    rows = _build_rows(recipe, records, out / "hints", recipe.rows.variants)
     judged = _build_rows(recipe, held_out, out / "validation_hints")
     checkpoint = _start(recipe, out)
     if recipe.max_prompt_tokens is not None:
@@ -141,9 +141,11 @@ def _write_hints(
         pass
 
 
-def _build_rows(recipe: Recipe, records: Sequence[Record], hints: Path) -> list[HintedRecord]:
-    hinted = recipe.rows.without_hint < 1.0 and bool(records)
-    return choose_rows(records, hints if hinted else None, recipe.rows, recipe.seed)
+def _build_rows(
+    recipe: Recipe, records: Sequence[Record], hints: Path, variants: int = 1
+) -> list[HintedRecord]:
+    seen = hints if recipe.rows.without_hint < 1.0 and records else None
+    return choose_rows(records, seen, recipe.rows, recipe.seed, variants=variants)
 
 
 def _train_language(
