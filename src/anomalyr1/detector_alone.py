@@ -14,7 +14,7 @@ from anomalyr1.detectors import Detector
 from anomalyr1.geometry import boxes_from_mask
 from anomalyr1.images import limit_size, load_image
 from anomalyr1.inspector import Answered, Inspection, measure_confidence
-from anomalyr1.preparation import WORKING_SIDE
+from anomalyr1.preparation import WORKING_SIDE, ReferencePictures
 from anomalyr1.types import Completion, Defect, Finding, InputError, Record, Response
 
 DECISION_LINE = 0.5
@@ -27,6 +27,7 @@ class DetectorAlone:
 
     def __init__(self, detector: Detector, name: str) -> None:
         self._detector = detector
+        self._references = ReferencePictures()
         self.model = name
 
     def inspect_records(
@@ -62,9 +63,7 @@ class DetectorAlone:
             return Answered(record, response, template_id="detector")
         try:
             picture = limit_size(load_image(record.image_path), WORKING_SIDE)
-            references = [
-                limit_size(load_image(path), WORKING_SIDE) for path in record.reference_paths
-            ]
+            references = self._references.load(record.reference_paths)
             score = self._detector.detect(picture, references).score
         except InputError as error:
             return Answered(record, Response("no_answer"), template_id="detector", error=str(error))
@@ -75,7 +74,7 @@ class DetectorAlone:
     def _inspect(self, record: Record) -> Inspection:
         start = time.perf_counter()
         picture = load_image(record.image_path)
-        references = [limit_size(load_image(path), WORKING_SIDE) for path in record.reference_paths]
+        references = self._references.load(record.reference_paths)
         anomaly = self._detector.detect(limit_size(picture, WORKING_SIDE), references)
         is_anomalous = anomaly.score >= DECISION_LINE
         regions = find_regions(anomaly.anomaly_map, picture.size) if is_anomalous else []

@@ -20,6 +20,8 @@ from anomalyr1.types import Anomaly, InputError, Prompt, Record
 WORKING_SIDE = 1280
 """Pictures are shown to models at most this many pixels a side; results are in original pixels."""
 
+_PRODUCTS_KEPT = 4
+
 PromptBuilder = Callable[..., Prompt]
 """`build_inspection_prompt` or `build_choice_prompt`."""
 
@@ -54,13 +56,31 @@ class Prepared:
     seconds: float
 
 
+class ReferencePictures:
+    """References read from their paths; those of the last few products stay in memory."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Path, ...], tuple[Image.Image, ...]] = {}
+
+    def load(self, paths: tuple[Path, ...]) -> tuple[Image.Image, ...]:
+        """RGB pictures, WORKING_SIDE at most; the very tuple of before where they are still kept.
+
+        Raises InputError for a picture that cannot be read.
+        """
+        if paths not in self._kept:
+            if len(self._kept) >= _PRODUCTS_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[paths] = tuple(limit_size(load_image(path), WORKING_SIDE) for path in paths)
+        return self._kept[paths]
+
+
 class Preparer:
     """Prepares records for an engine, with the map of a detector where there is one."""
 
     def __init__(self, engine: Engine, detector: Detector | None) -> None:
         self._engine = engine
         self._detector = detector
-        self._references: dict[tuple[Path, ...], tuple[Image.Image, ...]] = {}
+        self._references = ReferencePictures()
         self._last_detected: tuple[object, Anomaly] | None = None
 
     def detect(self, picture: Image.Image, references: Sequence[Image.Image]) -> Anomaly | None:
@@ -76,7 +96,7 @@ class Preparer:
         """A record's pictures from its paths. Raises InputError for one that cannot be read."""
         start = time.perf_counter()
         picture = load_image(record.image_path)
-        references = self._load_references(record.reference_paths)
+        references = self._references.load(record.reference_paths)
         return self.prepare(record, picture, references, start, build)
 
     def prepare(
@@ -89,7 +109,7 @@ class Preparer:
     ) -> Prepared:
         """RGB pictures at any size; `start` is when work on the record began, by perf_counter."""
         small = limit_size(picture, WORKING_SIDE)
-        references = [limit_size(reference, WORKING_SIDE) for reference in references]
+        references = _limit_sizes(references)
         anomaly = self._detect(record, small, references)
         shown = [*references[: self._engine.settings.max_references], small]
         hint = None
@@ -102,16 +122,6 @@ class Preparer:
         seconds = time.perf_counter() - start
         return Prepared(record, picture, anomaly, prompt, tuple(shown), seconds)
 
-    def _load_references(self, paths: tuple[Path, ...]) -> tuple[Image.Image, ...]:
-        """References of the last few products stay in memory."""
-        if paths not in self._references:
-            if len(self._references) >= 4:
-                self._references.pop(next(iter(self._references)))
-            self._references[paths] = tuple(
-                limit_size(load_image(path), WORKING_SIDE) for path in paths
-            )
-        return self._references[paths]
-
     def _detect(
         self, record: Record, small: Image.Image, references: Sequence[Image.Image]
     ) -> Anomaly | None:
@@ -122,3 +132,11 @@ class Preparer:
         if key is None or self._last_detected is None or self._last_detected[0] != key:
             self._last_detected = (key, self._detector.detect(small, references))
         return self._last_detected[1]
+
+
+def _limit_sizes(references: Sequence[Image.Image]) -> Sequence[Image.Image]:
+    """References at WORKING_SIDE at most; the very sequence where none of them is larger, by which
+    a detector knows references that it has just seen."""
+    small = tuple(limit_size(reference, WORKING_SIDE) for reference in references)
+    same = all(one is other for one, other in zip(small, references, strict=True))
+    return references if same else small

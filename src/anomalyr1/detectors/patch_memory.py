@@ -55,6 +55,7 @@ class PatchMemoryDetector:
         self._head = head
         self._cache = cache
         self._calibrated: OrderedDict[bytes, Calibrated] = OrderedDict()
+        self._hashed: tuple[Sequence[Image.Image], bytes] | None = None
 
     @classmethod
     def load(
@@ -83,7 +84,7 @@ class PatchMemoryDetector:
     def _calibrate(self, references: Sequence[Image.Image]) -> Calibrated:
         if not references:
             return Calibrated(None, 0.0)
-        key = _content_key(references)
+        key = self._find_key(references)
         if key not in self._calibrated:
             computed = self._compute(key, references)
             shift = compute_shift(computed.scores) if computed.scores else 0.0
@@ -92,6 +93,15 @@ class PatchMemoryDetector:
                 self._calibrated.popitem(last=False)
         self._calibrated.move_to_end(key)
         return self._calibrated[key]
+
+    def _find_key(self, references: Sequence[Image.Image]) -> bytes:
+        """The content of references. A tuple of the call before is taken to hold what it held: to
+        hash large references for every picture costs more than to prepare the picture."""
+        if self._hashed is not None and self._hashed[0] is references:
+            return self._hashed[1]
+        key = _content_key(references)
+        self._hashed = (references, key) if isinstance(references, tuple) else None
+        return key
 
     def _compute(self, key: bytes, references: Sequence[Image.Image]) -> Computed:
         """The references' memory and left-out scores, from disk where they are kept there."""
