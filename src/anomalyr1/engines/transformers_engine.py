@@ -17,7 +17,7 @@ from anomalyr1.checkpoint import (
     load_checkpoint,
     shown_size,
 )
-from anomalyr1.engines.box_grammar import BoxGrammar, read_box_tokens
+from anomalyr1.engines.answer_grammar import AnswerGrammar, read_answer_tokens
 from anomalyr1.engines.prompt_tokens import PreparedPrompt, prepare_prompts, render
 from anomalyr1.engines.shared_fronts import FrontCache, Layers, build_cache, compute_next
 from anomalyr1.prompts import INSPECTION_TEMPLATE_ID, VERDICT_PROBE
@@ -41,7 +41,7 @@ class TransformersEngine:
         self.engine_id = checkpoint.name
         self.frame: BoxFrame = checkpoint.frame
         self.settings: CheckpointSettings = checkpoint.settings
-        self._box_tokens = read_box_tokens(checkpoint.processor.tokenizer)
+        self._answer_tokens = read_answer_tokens(checkpoint.processor.tokenizer)
 
     @classmethod
     def load(cls, source: str, *, device: str = "auto", dtype: str = "auto") -> TransformersEngine:
@@ -154,11 +154,11 @@ class TransformersEngine:
             )
         return completions
 
-    def _constrain(self, prompts: Sequence[Prompt]) -> list[BoxGrammar]:
+    def _constrain(self, prompts: Sequence[Prompt]) -> list[AnswerGrammar]:
         """The grammar of boxes, where the tokenizer has one."""
-        if self._box_tokens is None:
+        if self._answer_tokens is None:
             return []
-        return [BoxGrammar(self._box_tokens, [prompt.boxes for prompt in prompts])]
+        return [AnswerGrammar(self._answer_tokens, [prompt.boxes for prompt in prompts])]
 
     def _pad(self, rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention mask (n, longest), padded on the left, on the model's device."""

@@ -1,0 +1,142 @@
+"""A small model's boxes are those that the prompt lists, and nothing follows its answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from anomalyr1.engines.answer_grammar import AnswerGrammar, read_answer_tokens  # noqa: E402
+from anomalyr1.training.nano import build_tokenizer  # noqa: E402
+
+LISTED = ((12, 30, 44, 60), (12, 35, 80, 61), (90, 12, 99, 30))
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Any:
+    return build_tokenizer(2560, 0)
+
+
+def find_allowed(
+    tokenizer: Any, written: str, listed: Sequence[tuple[int, int, int, int]]
+) -> set[int] | None:
+    """The tokens that may come next; None where all may."""
+    tokens = read_answer_tokens(tokenizer)
+    assert tokens is not None
+    grammar = AnswerGrammar(tokens, [listed])
+    # An announced number begins behind its space, which is a token of its own.
+    due = written.endswith((" ", "["))
+    ids = tokenizer("Map: [7, 7, 7, 7]" + written + "1" * due)["input_ids"]
+    ids = ids[:-1] if due else ids
+    size = len(tokenizer.get_vocab())
+    scores = torch.zeros(1, size)
+    for length in range(3, len(ids) + 1):
+        scores = grammar(torch.tensor([ids[:length]]), torch.zeros(1, size))
+    allowed = set(torch.nonzero(scores[0] == 0)[:, 0].tolist())
+    return None if len(allowed) == size else allowed
+
+
+def as_numbers(tokenizer: Any, ids: set[int] | None) -> set[int] | None:
+    return None if ids is None else {int(tokenizer.decode([token])) for token in ids}
+
+
+@pytest.mark.parametrize(
+    ("written", "allowed"),
+    [
+        ('"bbox_2d": [', {12, 90}),
+        ('"bbox_2d": [12, ', {30, 35}),
+        ('"bbox_2d": [12, 35, ', {80}),
+        ('"bbox_2d": [12, 35, 80, ', {61}),
+        ('"bbox_2d": [12, 35, 80, 61], ', None),
+        ('"bbox_2d": [12, 35, 80, 61], "label": "dent"}, {"bbox_2d": [', {12, 90}),
+        ('"bbox_2d": [12, 35, 80, 61], "label": "dent"}, {"bbox_2d": [12, ', {30}),
+        ('"bbox_2d": [90, 12, 99, 30]}, {"bbox_2d": [', {12}),
+        ("In 12, 35, ", None),
+        ('"bbox_2d": [one, ', None),
+        ("", None),
+    ],
+)
+def test_a_box_is_one_of_the_listed_ones_that_is_not_written_yet(
+    tokenizer: Any, written: str, allowed: set[int] | None
+) -> None:
+    assert as_numbers(tokenizer, find_allowed(tokenizer, written, LISTED)) == allowed
+
+
+@pytest.mark.parametrize(
+    ("written", "text"), [('"bbox_2d": [12', ","), ('"bbox_2d": [12,', " "), ('"x": 12,', None)]
+)
+def test_a_listed_box_that_is_begun_is_gone_on_with(
+    tokenizer: Any, written: str, text: str | None
+) -> None:
+    allowed = find_allowed(tokenizer, written, LISTED)
+    assert (None if allowed is None else tokenizer.decode(sorted(allowed))) == text
+
+
+@pytest.mark.parametrize(("listed", "ends"), [(LISTED[:1], True), (LISTED, False), ((), False)])
+def test_once_all_listed_boxes_are_written_no_other_defect_follows(
+    tokenizer: Any, listed: Sequence[tuple[int, int, int, int]], ends: bool
+) -> None:
+    written = '"bbox_2d": [12, 30, 44, 60], "label": "dent", "description": "a dent'
+    allowed = find_allowed(tokenizer, written, listed)
+    another, last = (tokenizer(text)["input_ids"][0] for text in ('"}, {', '"}]}</answer>'))
+    assert tokenizer.decode([another]) == '"}' and tokenizer.decode([last]) == '"}]}</'
+    if ends:
+        assert allowed is not None and another not in allowed and last in allowed
+    else:
+        assert allowed is None
+
+
+@pytest.mark.parametrize(
+    ("written", "is_over"),
+    [
+        ('"}]}</answer>', True),
+        ('"defects": []}</answer>', True),
+        ("<answer>B</answer>", True),
+        ("<answer>", False),
+        ("</think>", False),
+    ],
+)
+def test_nothing_follows_the_answer(tokenizer: Any, written: str, is_over: bool) -> None:
+    allowed = find_allowed(tokenizer, written, LISTED)
+    assert allowed == ({tokenizer.eos_token_id} if is_over else None)
+
+
+@pytest.mark.parametrize(
+    ("written", "refused"),
+    [
+        ('"bbox_2d": [100, 37, ', 100),
+        ('"bbox_2d": [100, 37, 120, ', 37),
+        ('"bbox_2d": [100, ', None),
+        ('"bbox_2d": [100, 37, 120, 50, ', None),
+    ],
+)
+def test_without_a_list_only_numbers_that_leave_no_area_are_left_out(
+    tokenizer: Any, written: str, refused: int | None
+) -> None:
+    allowed = find_allowed(tokenizer, written, ())
+    numbers = {int(word) for word in tokenizer.get_vocab() if word.isdecimal()}
+    out = set() if allowed is None else set(range(len(tokenizer.get_vocab()))) - allowed
+    expected = set() if refused is None else {value for value in numbers if value <= refused}
+    assert (as_numbers(tokenizer, out) or set()) == expected
+
+
+def test_each_row_has_a_list_of_its_own(tokenizer: Any) -> None:
+    tokens = read_answer_tokens(tokenizer)
+    assert tokens is not None
+    grammar = AnswerGrammar(tokens, [LISTED[:1], LISTED[2:]])
+    ids = torch.tensor([[0, 0, tokens.opening]] * 2)
+    scores = grammar(ids, torch.zeros(2, len(tokenizer.get_vocab())))
+    assert [
+        as_numbers(tokenizer, set(torch.nonzero(row == 0)[:, 0].tolist())) for row in scores
+    ] == [{12}, {90}]
+
+
+def test_a_tokenizer_that_writes_digits_has_no_such_grammar() -> None:
+    class Digits:
+        def get_vocab(self) -> dict[str, int]:
+            return {str(digit): digit for digit in range(10)}
+
+    assert read_answer_tokens(Digits()) is None
