@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from browsing import Served
     from fastapi.testclient import TestClient
     from playwright.sync_api import Browser
+
+os.environ["ANOMALYR1_CACHE"] = "off"  # the user's own cache is not the tests'
 
 GOLDEN_FOLDER = Path(__file__).parent / "golden"
 

@@ -309,7 +309,7 @@ def test_the_files_are_the_split_that_was_decided(tmp_path: Path) -> None:
     assert write_fewshot(tmp_path / "out", split, source=source) == {
         "train.jsonl": 3, "test.jsonl": 11
     }  # fmt: skip
-    assert load_records(tmp_path / "out" / "train.jsonl") == split.records("train")
+    assert list(load_records(tmp_path / "out" / "train.jsonl")) == split.records("train")
 
 
 def test_a_record_that_holds_a_question_gets_no_others(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def test_a_category_folder_becomes_records_with_boxes_from_its_masks(tmp_path: P
 def test_loaded_records_are_valid_and_survive_the_file(tmp_path: Path) -> None:
     records = load_mvtec(write_category(tmp_path / "nut"), max_references=2)
     write_records(tmp_path / "records.jsonl", records)
-    assert load_records(tmp_path / "records.jsonl") == records
+    assert list(load_records(tmp_path / "records.jsonl")) == records
 
 
 def test_a_folder_of_categories_gives_all_or_the_one_named(tmp_path: Path) -> None:

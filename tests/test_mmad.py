@@ -261,7 +261,7 @@ def test_real_question_files_survive_records_without_loss(tmp_path: Path, name: 
     source = json.loads(path.read_text())
     mmad = load_mmad(path, allow_missing=True)
     write_records(tmp_path / "records.jsonl", mmad.records)
-    records = load_records(tmp_path / "records.jsonl", validate=False)
+    records = list(load_records(tmp_path / "records.jsonl", validate=False))
     assert records == list(mmad.records)
     expected = [
         {

@@ -8,7 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from builders import QuietDetector, make_picture, make_record
+from PIL import Image
 
+from anomalyr1 import preparation
 from anomalyr1.detector_alone import DetectorAlone, find_regions
 from anomalyr1.inspector import Inspector
 from anomalyr1.models import (
@@ -134,6 +136,27 @@ def test_settings_name_the_weights_of_folders_and_nothing_of_others(tmp_path: Pa
     assert beside["weights_sha256"] is None and beside["hint_weights_sha256"] is not None
     for model in ("random", "openai:http://localhost/v1#some"):
         assert set(describe_weights(model, "none").values()) == {None}
+
+
+def test_a_detector_alone_reads_the_references_of_a_product_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    load = preparation.load_image
+
+    def count(path: Path) -> Image.Image:
+        read.append(path.name)
+        return load(path)
+
+    monkeypatch.setattr(preparation, "load_image", count)
+    normal = tuple(make_picture(tmp_path / f"normal{number}.png") for number in range(2))
+    part = make_picture(tmp_path / "part.png")
+    question = Question("Is there any defect?", {"A": "Yes.", "B": "No."}, "A", "Anomaly Detection")
+    records = [make_record(part, reference_paths=normal, question=question)] * 3
+    inspector = DetectorAlone(QuietDetector(), "detector:quiet")
+    assert len(list(inspector.inspect_records(records))) == 3
+    assert [one.error for one in inspector.answer_records(records)] == [None] * 3
+    assert read == ["normal0.png", "normal1.png"]
 
 
 def test_the_bundled_detector_stands_behind_its_name(tmp_path: Path) -> None:

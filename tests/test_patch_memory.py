@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from anomalyr1.checkpoint import NANO_FOLDER
 from anomalyr1.data.drawing import draw_part
+from anomalyr1.detectors import patch_memory
 from anomalyr1.detectors.patch_memory import (
     PatchMemoryDetector,
     build_anomaly,
@@ -110,6 +112,31 @@ def test_references_are_read_once_and_known_again_by_content() -> None:
     np.testing.assert_array_equal(np.asarray(first.anomaly_map), np.asarray(again.anomaly_map))
     detector.detect(make_tile(5), [make_tile(1), make_tile(2)])
     assert backbone.num_runs == 7
+
+
+def test_a_tuple_of_references_that_comes_again_is_hashed_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hashed: list[int] = []
+    compute = patch_memory._content_key
+
+    def count(pictures: Sequence[Image.Image]) -> bytes:
+        hashed.append(len(pictures))
+        return compute(pictures)
+
+    monkeypatch.setattr(patch_memory, "_content_key", count)
+    detector = make_detector()
+    first, second = (make_tile(0), make_tile(1)), (make_tile(2), make_tile(3), make_tile(4))
+    expected = [make_detector().detect(make_tile(5), given).score for given in (first, second)]
+    hashed.clear()
+    given = (first, first, second, first, first)
+    found = [detector.detect(make_tile(5), references).score for references in given]
+    assert hashed == [2, 3, 2]
+    assert found == [expected[0], expected[0], expected[1], expected[0], expected[0]]
+    changing = [make_tile(0), make_tile(1)]
+    detector.detect(make_tile(5), changing)
+    changing[:] = second
+    assert detector.detect(make_tile(5), changing).score == expected[1], "a list may change"
 
 
 def test_only_few_memories_are_kept() -> None:

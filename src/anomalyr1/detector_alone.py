@@ -15,7 +15,7 @@ from anomalyr1.detectors import Detector
 from anomalyr1.geometry import boxes_from_mask
 from anomalyr1.images import limit_size, load_image
 from anomalyr1.inspector import Inspection, measure_confidence
-from anomalyr1.preparation import WORKING_SIDE, leave_itself_out
+from anomalyr1.preparation import WORKING_SIDE, ReferencePictures, leave_itself_out
 from anomalyr1.types import Completion, Defect, Finding, InputError, Record, Response
 
 DECISION_LINE = 0.5
@@ -28,6 +28,7 @@ class DetectorAlone:
 
     def __init__(self, detector: Detector, name: str) -> None:
         self._detector = detector
+        self._references = ReferencePictures()
         self.model = name
 
     def inspect_records(
@@ -63,8 +64,9 @@ class DetectorAlone:
             return Answered(record, response, template_id="detector")
         try:
             picture = limit_size(load_image(record.image_path), WORKING_SIDE)
-            _, references = load_references(record, picture)
-            score = self._detector.detect(picture, references).score
+            references = self._references.load(record.reference_paths)
+            _, others = leave_itself_out(record, picture, references)
+            score = self._detector.detect(picture, others).score
         except InputError as error:
             return Answered(record, Response("no_answer"), template_id="detector", error=str(error))
         response = Response("ok", choice=letters[score >= DECISION_LINE])
@@ -75,8 +77,9 @@ class DetectorAlone:
         start = time.perf_counter()
         picture = load_image(record.image_path)
         small = limit_size(picture, WORKING_SIDE)
-        record, references = load_references(record, small)
-        anomaly = self._detector.detect(small, references)
+        references = self._references.load(record.reference_paths)
+        record, others = leave_itself_out(record, small, references)
+        anomaly = self._detector.detect(small, others)
         is_anomalous = anomaly.score >= DECISION_LINE
         regions = find_regions(anomaly.anomaly_map, picture.size) if is_anomalous else []
         defects = tuple(
@@ -105,14 +108,6 @@ class DetectorAlone:
         )
         masks = tuple(mask for _, mask in regions)
         return Inspection(finding, picture, masks, anomaly.anomaly_map)
-
-
-def load_references(record: Record, small: Image.Image) -> tuple[Record, list[Image.Image]]:
-    """A record's references at working size, and the record, without the picture itself.
-
-    Raises InputError for one that cannot be read."""
-    references = [limit_size(load_image(path), WORKING_SIDE) for path in record.reference_paths]
-    return leave_itself_out(record, small, references)
 
 
 def find_yes_no(record: Record) -> dict[bool, str] | None:

@@ -21,6 +21,8 @@ from anomalyr1.types import Anomaly, InputError, Prompt, Record
 WORKING_SIDE = 1280
 """Pictures are shown to models at most this many pixels a side; results are in original pixels."""
 
+_PRODUCTS_KEPT = 4
+
 _log = logging.getLogger(__name__)
 
 PromptBuilder = Callable[..., Prompt]
@@ -36,7 +38,7 @@ def load_detector(hint: str, model: str = "nano") -> Detector | None:
     if hint == "auto":
         from anomalyr1.detectors.patch_memory import PatchMemoryDetector
 
-        return PatchMemoryDetector.load(find_hint_folder(model))
+        return PatchMemoryDetector.load(find_hint_folder(model), keep_references=True)
     if hint.startswith("dinov2:"):
         from anomalyr1.detectors.dinov2 import Dinov2Detector
 
@@ -46,21 +48,23 @@ def load_detector(hint: str, model: str = "nano") -> Detector | None:
 
 def leave_itself_out(
     record: Record, picture: Image.Image, references: Sequence[Image.Image]
-) -> tuple[Record, list[Image.Image]]:
+) -> tuple[Record, Sequence[Image.Image]]:
     """Record and references without those that are the picture itself, pixel for pixel.
 
     Compared with itself a picture would lack every anomaly. A line in the log says which it was.
-    The record's paths, where it has any, are those of the references, in their order.
+    The record's paths, where it has any, are those of the references, in their order. Where none is
+    left out, the very sequence comes back, by which a detector knows it again.
     """
     kept = [place for place, shown in enumerate(references) if not _is_same(picture, shown)]
-    if len(kept) < len(references):
-        _log.warning(
-            "%s is among its own references: it is not compared with itself", record.image_path
-        )
-        if record.reference_paths:
-            paths = tuple(record.reference_paths[place] for place in kept)
-            record = replace(record, reference_paths=paths)
-    return record, [references[place] for place in kept]
+    if len(kept) == len(references):
+        return record, references
+    _log.warning(
+        "%s is among its own references: it is not compared with itself", record.image_path
+    )
+    if record.reference_paths:
+        paths = tuple(record.reference_paths[place] for place in kept)
+        record = replace(record, reference_paths=paths)
+    return record, tuple(references[place] for place in kept)
 
 
 def _is_same(first: Image.Image, second: Image.Image) -> bool:
@@ -87,13 +91,31 @@ class Prepared:
     seconds: float
 
 
+class ReferencePictures:
+    """References read from their paths; those of the last few products stay in memory."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[Path, ...], tuple[Image.Image, ...]] = {}
+
+    def load(self, paths: tuple[Path, ...]) -> tuple[Image.Image, ...]:
+        """RGB pictures, WORKING_SIDE at most; the very tuple of before where they are still kept.
+
+        Raises InputError for a picture that cannot be read.
+        """
+        if paths not in self._kept:
+            if len(self._kept) >= _PRODUCTS_KEPT:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[paths] = tuple(limit_size(load_image(path), WORKING_SIDE) for path in paths)
+        return self._kept[paths]
+
+
 class Preparer:
     """Prepares records for an engine, with the map of a detector where there is one."""
 
     def __init__(self, engine: Engine, detector: Detector | None) -> None:
         self._engine = engine
         self._detector = detector
-        self._references: dict[tuple[Path, ...], tuple[Image.Image, ...]] = {}
+        self._references = ReferencePictures()
         self._last_detected: tuple[object, Anomaly] | None = None
 
     def detect(self, picture: Image.Image, references: Sequence[Image.Image]) -> Anomaly | None:
@@ -109,7 +131,7 @@ class Preparer:
         """A record's pictures from its paths. Raises InputError for one that cannot be read."""
         start = time.perf_counter()
         picture = load_image(record.image_path)
-        references = self._load_references(record.reference_paths)
+        references = self._references.load(record.reference_paths)
         return self.prepare(record, picture, references, start, build)
 
     def prepare(
@@ -122,8 +144,7 @@ class Preparer:
     ) -> Prepared:
         """RGB pictures at any size; `start` is when work on the record began, by perf_counter."""
         small = limit_size(picture, WORKING_SIDE)
-        small_references = [limit_size(reference, WORKING_SIDE) for reference in references]
-        record, references = leave_itself_out(record, small, small_references)
+        record, references = leave_itself_out(record, small, _limit_sizes(references))
         anomaly = self._detect(record, small, references)
         shown = [*references[: self._engine.settings.max_references], small]
         hint = None
@@ -136,16 +157,6 @@ class Preparer:
         seconds = time.perf_counter() - start
         return Prepared(record, picture, anomaly, prompt, tuple(shown), seconds)
 
-    def _load_references(self, paths: tuple[Path, ...]) -> tuple[Image.Image, ...]:
-        """References of the last few products stay in memory."""
-        if paths not in self._references:
-            if len(self._references) >= 4:
-                self._references.pop(next(iter(self._references)))
-            self._references[paths] = tuple(
-                limit_size(load_image(path), WORKING_SIDE) for path in paths
-            )
-        return self._references[paths]
-
     def _detect(
         self, record: Record, small: Image.Image, references: Sequence[Image.Image]
     ) -> Anomaly | None:
@@ -156,3 +167,11 @@ class Preparer:
         if key is None or self._last_detected is None or self._last_detected[0] != key:
             self._last_detected = (key, self._detector.detect(small, references))
         return self._last_detected[1]
+
+
+def _limit_sizes(references: Sequence[Image.Image]) -> Sequence[Image.Image]:
+    """References at WORKING_SIDE at most; the very sequence where none of them is larger, by which
+    a detector knows references that it has just seen."""
+    small = tuple(limit_size(reference, WORKING_SIDE) for reference in references)
+    same = all(one is other for one, other in zip(small, references, strict=True))
+    return references if same else small

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import unicodedata
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn, TypeVar
 
 from rich.console import Console
@@ -16,7 +18,6 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.status import Status
 from rich.text import Text
 
 Item = TypeVar("Item")
@@ -33,9 +34,22 @@ def fail(message: str, code: int = 2) -> NoReturn:
     raise SystemExit(code)
 
 
-def wait_for_model(model: str) -> Status:
-    """A context that says on stderr that a model is being loaded."""
-    return err.status(Text(f"loading {make_printable(model)}"))
+@contextmanager
+def wait_for_model(model: str) -> Iterator[None]:
+    """Says on stderr that a model is being loaded, which stays until the command ends.
+
+    Python's collector of cycles rests meanwhile and passes over what was loaded afterwards: to walk
+    over all those modules, again and again, was a quarter of the time of loading.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        with err.status(Text(f"loading {make_printable(model)}")):
+            yield
+        gc.freeze()
+    finally:
+        if collects:
+            gc.enable()
 
 
 def make_printable(text: str) -> str:

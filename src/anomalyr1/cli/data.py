@@ -165,7 +165,7 @@ def fewshot(
 
     check_choice("--per", per, PER)
     plan = FewShot(shots, per, by_product, keep_duplicates, seed)
-    split = split_fewshot(load_records(source), plan)
+    split = split_fewshot(list(load_records(source)), plan)
     counts = write_fewshot(out_dir, split, source=source, questions=questions)
     for name, count in counts.items():
         out.print(f"{out_dir / name}: {count} records", highlight=False, soft_wrap=True)

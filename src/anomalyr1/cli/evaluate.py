@@ -89,7 +89,7 @@ def records(
     check_choice("--masks", masks, MASKER_NAMES)
     if shots and max_references is not None:
         raise InputError("--shots and --max-references exclude each other: both choose references")
-    loaded = load_records(records_file)
+    loaded: Sequence[Record] = load_records(records_file, limit=None if shots else limit)
     if max_references is not None:
         loaded = [
             replace(record, reference_paths=record.reference_paths[:max_references])

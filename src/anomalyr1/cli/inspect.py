@@ -146,9 +146,10 @@ def run_inspection(
         return
     with RunFolder(out_dir, settings) as run:
         done = run.finished()
-        waiting = [record for record in records if record.record_id not in done]
-        if len(waiting) < len(records):
-            err.print(f"continuing: {len(records) - len(waiting)} of {len(records)} are done")
+        if done:
+            known = sum(record.record_id in done for record in records)
+            err.print(f"continuing: {known} of {len(records)} are done")
+        waiting = (record for record in records if record.record_id not in done)
         fresh = inspector.inspect_records(waiting, batch_size=batch_size, seed=seed)
         yield from inspect_into(run, records, fresh)
 

@@ -16,7 +16,8 @@ from anomalyr1.data.fewshot import Side, Split
 from anomalyr1.data.near_duplicates import MAX_DISTANCE, MIN_CORRELATION
 from anomalyr1.data.question_reasoning import write_choice_reasoning
 from anomalyr1.data.questions import ask, write_questions
-from anomalyr1.data.records import record_to_json, write_records
+from anomalyr1.data.record_json import record_to_json
+from anomalyr1.data.records import write_records
 from anomalyr1.images import image_size, write_bytes_atomic
 from anomalyr1.types import InputError, Record
 

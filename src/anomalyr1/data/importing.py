@@ -150,7 +150,7 @@ def _check_files(records: Sequence[Record], missing: set[Path]) -> None:
         for record in records
         if record.image_path not in missing
     }
-    found = zip(checked.values(), find_problems(list(checked.values())), strict=True)
+    found = zip(checked.values(), find_problems(checked.values(), len(checked)), strict=True)
     problems = [f"{record.record_id}: {text}" for record, texts in found for text in texts]
     if problems:
         more = [f"... and {len(problems) - 20} more problems"] if len(problems) > 20 else []

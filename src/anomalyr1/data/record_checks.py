@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from pathlib import Path
 
 from rich.console import Console
@@ -16,38 +17,50 @@ from anomalyr1.types import Box, InputError, Question, Record
 
 PROGRESS_ABOVE = 200
 _THREADS = min(8, os.cpu_count() or 1)
+_AT_ONCE = 64
+_PICTURES_KNOWN = 20_000
 
 ImageState = tuple[int, int] | str
 """The upright (width, height) of a picture that is whole, or what is wrong with it."""
 
 
-def find_problems(records: Sequence[Record]) -> list[list[str]]:
-    """Return a list of problems for each record, in the records' order, empty where all is well.
+def find_problems(records: Iterable[Record], total: int) -> Iterator[list[str]]:
+    """Yield a list of problems for each of `total` records, in order, empty where all is well.
 
-    Every picture is opened once however many records name it, in threads; more than
-    `PROGRESS_ABOVE` records show a progress bar on stderr. See `records.validate_record` for what
-    is found.
+    Reads a few records at a time. Every picture is opened once however many records name it, as
+    long as not too many others come between, in threads; more than `PROGRESS_ABOVE` records show a
+    progress bar on stderr. See `records.validate_record` for what is found.
     """
-    paths = list(
-        dict.fromkeys(
-            path for record in records for path in (record.image_path, *record.reference_paths)
-        )
-    )
-    masked = [record for record in records if record.mask_path is not None]
+    stream = iter(records)
+    states: dict[Path, ImageState] = {}
     with ThreadPoolExecutor(_THREADS) as pool:
-        steps = track(
-            pool.map(_check_picture, paths),
+        for batch in track(
+            iter(lambda: list(islice(stream, _AT_ONCE)), []),
             description="checking pictures",
-            total=len(paths),
+            total=math.ceil(total / _AT_ONCE),
             console=Console(stderr=True),
-            disable=len(records) <= PROGRESS_ABOVE,
+            disable=total <= PROGRESS_ABOVE,
             transient=True,
-        )
-        states = dict(zip(paths, steps, strict=True))
-        mask_problems = pool.map(lambda item: _find_mask_problems(item, states), masked)
-        by_record = {id(record): found for record, found in zip(masked, mask_problems, strict=True)}
+        ):
+            yield from _check_batch(batch, states, pool)
+            for path in list(islice(states, max(0, len(states) - _PICTURES_KNOWN))):
+                del states[path]
+
+
+def _check_batch(
+    batch: Sequence[Record], states: dict[Path, ImageState], pool: ThreadPoolExecutor
+) -> list[list[str]]:
+    """Problems of each record; adds to `states` and moves what was asked for to its end."""
+    paths = dict.fromkeys(
+        path for record in batch for path in (record.image_path, *record.reference_paths)
+    )
+    known = {path: states.pop(path) for path in paths if path in states}
+    missing = [path for path in paths if path not in known]
+    states |= known | dict(zip(missing, pool.map(_check_picture, missing), strict=True))
+    masks = pool.map(lambda record: _find_mask_problems(record, states), batch)
     return [
-        _find_record_problems(record, states) + by_record.get(id(record), []) for record in records
+        _find_record_problems(record, states) + found
+        for record, found in zip(batch, masks, strict=True)
     ]
 
 

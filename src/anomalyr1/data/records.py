@@ -1,28 +1,118 @@
 """Records as JSON Lines: write them, read them, and refuse a faulty file before any model loads.
 
 One JSON object a line, its keys the fields of `Record`, defaults left out; paths are relative to
-the file's folder.
+the file's folder. A file of any size is read line by line: no more than an index of it is kept.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from array import array
+from bisect import insort
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from anomalyr1.data.record_checks import find_problems
+from anomalyr1.data.record_json import build_record, record_to_json
 from anomalyr1.images import write_bytes_atomic
-from anomalyr1.types import InputError, Label, MaskPart, Question, Record, Region
+from anomalyr1.types import InputError, Record
 
 MAX_PROBLEMS = 20
-PATH_LISTS = ("reference_paths", "similar_paths", "random_paths")
-"""Fields of a record that list pictures."""
 
-_LABELS: tuple[str, ...] = get_args(Label)
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_BLOCK_BYTES = 2**24
+
+
+class StoredRecords(Sequence[Record]):
+    """Records that stay in their files: each is read when it is asked for, its paths made absolute.
+
+    `places` (n, 3) int64 are a record's file in `paths`, where its line begins in bytes, and the
+    line's number. A slice is such a sequence again. Reading a line that is no record raises
+    InputError, naming file and line.
+    """
+
+    __slots__ = ("_paths", "_places", "_roots")
+
+    def __init__(self, paths: Sequence[Path], places: NDArray[np.int64]) -> None:
+        self._paths, self._places = tuple(paths), places
+        self._roots = tuple(path.parent.resolve() for path in paths)
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> StoredRecords: ...
+    def __getitem__(self, index: int | slice) -> Record | StoredRecords:
+        if isinstance(index, slice):
+            return StoredRecords(self._paths, self._places[index])
+        file, start, _number = self._places[index].tolist()
+        with self._paths[file].open("rb") as stream:
+            stream.seek(start)
+            line = stream.readline()
+        return self._build(index, line)
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self._build(index, line) for index, line in enumerate(self._read_lines()))
+
+    def read_whole(self, problems: Problems) -> Iterator[tuple[int, Record]]:
+        """The records that can be read, each with its index; `problems` gets the others."""
+        for index, line in enumerate(self._read_lines()):
+            try:
+                record = self._parse(index, line)
+            except InputError as error:
+                problems.add(index, str(error))
+            else:
+                yield index, record
+
+    def name_line(self, index: int) -> str:
+        """The file and line of a record, as messages name them."""
+        return f"{self._paths[self._places[index, 0]]}:{self.line_number(index)}"
+
+    def line_number(self, index: int) -> int:
+        """A record's line, counted from 1, blank lines included."""
+        return int(self._places[index, 2])
+
+    def _read_lines(self) -> Iterator[bytes]:
+        for file, places in groupby(self._places, key=lambda place: int(place[0])):
+            with self._paths[file].open("rb") as stream:
+                here = 0
+                for start in (int(place[1]) for place in places):
+                    if start != here:
+                        stream.seek(start)
+                    line = stream.readline()
+                    here = start + len(line)
+                    yield line
+
+    def _build(self, index: int, line: bytes) -> Record:
+        try:
+            return self._parse(index, line)
+        except InputError as error:
+            raise InputError(f"{self.name_line(index)}: {error}") from error
+
+    def _parse(self, index: int, line: bytes) -> Record:
+        return build_record(_parse_line(line), self._roots[self._places[index, 0]])
+
+
+class Problems:
+    """How many problems were found, and those that come first in the file."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first: list[tuple[int, int, str]] = []
+
+    def add(self, index: int, text: str) -> None:
+        """Note what is wrong with the record at `index`."""
+        insort(self.first, (index, self.count, text))
+        del self.first[MAX_PROBLEMS:]
+        self.count += 1
 
 
 def write_records(path: str | Path, records: Iterable[Record]) -> None:
@@ -34,45 +124,38 @@ def write_records(path: str | Path, records: Iterable[Record]) -> None:
     write_bytes_atomic(path, "".join(line + "\n" for line in lines).encode())
 
 
-def load_records(path: str | Path, *, validate: bool = True) -> list[Record]:
-    """Read records from JSON Lines, their paths made absolute; blank lines are skipped.
+def load_records(
+    path: str | Path, *, validate: bool = True, limit: int | None = None
+) -> StoredRecords:
+    """Open the records of a JSON Lines file, the first `limit` of them; blank lines are skipped.
 
-    Raises one InputError that lists up to `MAX_PROBLEMS` problems, each with file, line number
-    and record id, and the number of further ones. Malformed lines and repeated ids are always
-    found; `validate` also opens every picture and mask (see `validate_record`), in threads, with a
-    progress bar on stderr for more than 200 records.
+    `validate` reads all of them once, opens every picture and mask (see `validate_record`), in
+    threads, with a progress bar on stderr for more than 200 records, and raises one InputError
+    that lists up to `MAX_PROBLEMS` problems, repeated ids and malformed lines among them, each
+    with file, line number and record id, and the number of further ones. Without it a malformed
+    line is found when it is read.
     """
     path = Path(path)
-    records: list[Record] = []
-    line_numbers: list[int] = []
-    problems: list[tuple[int, str]] = []
-    first_lines: dict[str, int] = {}
-    for number, line in enumerate(_read_lines(path), start=1):
-        if not line.strip():
-            continue
-        try:
-            record = record_from_json(_parse_line(line), path.parent)
-        except InputError as error:
-            problems.append((number, str(error)))
-            continue
-        earlier = first_lines.setdefault(record.record_id, number)
-        if earlier != number:
-            problems.append(
-                (number, f"record {record.record_id}: id already used on line {earlier}; rename it")
-            )
-        records.append(record)
-        line_numbers.append(number)
-    if not records and not problems:
+    try:
+        places = _index_lines(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    if not len(places):
         raise InputError(f"{path}: holds no records; write one JSON object a line")
+    records = StoredRecords([path], places)[:limit]
     if validate:
-        for number, record, found in zip(
-            line_numbers, records, find_problems(records), strict=True
-        ):
-            problems.extend((number, f"record {record.record_id}: {text}") for text in found)
-    if problems:
-        problems.sort(key=lambda problem: problem[0])
-        raise InputError(_summary([f"{path}:{number}: {text}" for number, text in problems]))
+        _validate(records)
     return records
+
+
+def join_records(files: Sequence[StoredRecords]) -> StoredRecords:
+    """The records of several files, in order."""
+    paths: list[Path] = []
+    places = [np.empty((0, 3), np.int64)]
+    for records in files:
+        places.append(records._places + np.array([len(paths), 0, 0]))
+        paths += records._paths
+    return StoredRecords(paths, np.concatenate(places))
 
 
 def validate_record(record: Record) -> None:
@@ -84,202 +167,91 @@ def validate_record(record: Record) -> None:
     question's answer not among its options. Pictures are checked by `images.check_image`, which
     finds cut-off files without a full decode; masks are read in full.
     """
-    problems = find_problems([record])[0]
-    if problems:
-        raise InputError(_summary([f"record {record.record_id}: {text}" for text in problems]))
+    (found,) = find_problems([record], 1)
+    if found:
+        texts = [f"record {record.record_id}: {text}" for text in found]
+        raise InputError(_summary(texts[:MAX_PROBLEMS], len(texts)))
 
 
-def record_to_json(record: Record, folder: Path) -> dict[str, Any]:
-    """Return a record as JSON values, paths relative to `folder`, fields at their default left out.
+def _validate(records: StoredRecords) -> None:
+    """Read all records and their files once, in memory that does not grow but for 16 bytes each."""
+    problems = Problems()
+    hashes, indices = array("q"), array("q")
+    asked: deque[tuple[int, str]] = deque()
 
-    Regions and the question become objects with their own fields' names.
-    """
-    values = _set_fields(record)
-    values["image_path"] = _relative(record.image_path, folder)
-    if record.mask_path is not None:
-        values["mask_path"] = _relative(record.mask_path, folder)
-    for name in PATH_LISTS:
-        if name in values:
-            values[name] = [_relative(path, folder) for path in values[name]]
-    if record.mask_parts:
-        values["mask_parts"] = [
-            {**_set_fields(part), "mask_path": _relative(part.mask_path, folder)}
-            for part in record.mask_parts
-        ]
-    if record.regions:
-        values["regions"] = [
-            {**_set_fields(region), "box_xyxy": list(region.box_xyxy)} for region in record.regions
-        ]
-    if record.question is not None:
-        values["question"] = _set_fields(record.question)
-    return values
+    def read() -> Iterator[Record]:
+        for index, record in records.read_whole(problems):
+            hashes.append(hash(record.record_id))
+            indices.append(index)
+            asked.append((index, record.record_id))
+            yield record
+
+    for found in find_problems(read(), len(records)):
+        index, record_id = asked.popleft()
+        for text in found:
+            problems.add(index, f"record {record_id}: {text}")
+    _find_repeated(records, np.array(hashes), np.array(indices), problems)
+    if problems.count:
+        shown = [f"{records.name_line(index)}: {text}" for index, _order, text in problems.first]
+        raise InputError(_summary(shown, problems.count))
 
 
-def record_from_json(data: Mapping[str, Any], folder: Path) -> Record:
-    """Build a record from JSON values; relative paths are taken from `folder`, results absolute.
-
-    Raises one InputError naming the record and every unknown key, missing key and value of a wrong
-    type. Opens no file.
-    """
-    problems: list[str] = []
-    root = folder.resolve()
-    values = _checked(data, _RECORD_KINDS, ("record_id", "image_path"), "", problems)
-    regions = tuple(
-        Region(**region | {"box_xyxy": tuple(map(float, region["box_xyxy"]))})
-        for region in _checked_items(values, "regions", _REGION_KINDS, ("box_xyxy",), problems)
-    )
-    required = ("mask_path", "saturation_area")
-    parts = tuple(
-        MaskPart(**part | {"mask_path": _absolute(root, part["mask_path"])})
-        for part in _checked_items(values, "mask_parts", _PART_KINDS, required, problems)
-    )
-    question = values.pop("question", None)
-    if question is not None:
-        question = _checked(question, _QUESTION_KINDS, ("text", "options"), "question.", problems)
-    if problems:
-        shown = data.get("record_id")
-        prefix = f"record {shown}: " if isinstance(shown, str) and shown else ""
-        raise InputError(prefix + "; ".join(problems))
-    for key in ("image_path", "mask_path"):
-        if values.get(key) is not None:
-            values[key] = _absolute(root, values[key])
-    for key in PATH_LISTS:
-        values[key] = tuple(_absolute(root, text) for text in values.get(key, ()))
-    return Record(
-        **values,
-        regions=regions,
-        mask_parts=parts,
-        question=Question(**question) if question else None,
-    )
+def _find_repeated(
+    records: StoredRecords,
+    hashes: NDArray[np.int64],
+    indices: NDArray[np.int64],
+    problems: Problems,
+) -> None:
+    """Add a problem for each record whose id an earlier one has; hashes alone do not decide."""
+    order = np.argsort(hashes, kind="stable")
+    alike = hashes[order]
+    repeated = np.unique(alike[1:][alike[1:] == alike[:-1]])
+    starts = np.searchsorted(alike, repeated, side="left")
+    ends = np.searchsorted(alike, repeated, side="right")
+    for start, end in zip(starts, ends, strict=True):
+        first: dict[str, int] = {}
+        for index in indices[order[start:end]].tolist():
+            name = records[index].record_id
+            earlier = first.setdefault(name, index)
+            if earlier != index:
+                line = records.line_number(earlier)
+                problems.add(index, f"record {name}: id already used on line {line}; rename it")
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+def _index_lines(path: Path) -> NDArray[np.int64]:
+    """Places (n, 3) of the lines that are not blank, as StoredRecords takes them."""
+    starts, first_bytes = [], []
+    with path.open("rb") as stream:
+        begin = len(_BYTE_ORDER_MARK) if stream.read(3) == _BYTE_ORDER_MARK else 0
+        stream.seek(begin)
+        after_line_end = True
+        while block := stream.read(_BLOCK_BYTES):
+            letters = np.frombuffer(block, np.uint8)
+            # Cut at "\n" alone: JSON text may hold U+2028, at which str.splitlines would cut too.
+            local = np.flatnonzero(letters == ord("\n")) + 1
+            local = np.concatenate([np.zeros(int(after_line_end), np.int64), local])
+            after_line_end = block.endswith(b"\n")
+            local = local[local < len(block)]
+            starts.append(local + begin)
+            first_bytes.append(letters[local])
+            begin += len(block)
+        if not starts:
+            return np.empty((0, 3), np.int64)
+        every = np.concatenate(starts)
+        first = np.concatenate(first_bytes)
+        kept = first != ord("\n")
+        for line in np.flatnonzero(kept & np.isin(first, list(b" \t\r\v\f"))).tolist():
+            stream.seek(int(every[line]))
+            kept[line] = bool(stream.readline().strip())
+    numbers = np.flatnonzero(kept)
+    return np.stack([np.zeros_like(numbers), every[numbers], numbers + 1], axis=1)
 
 
-def _is_name(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_box(value: object) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(map(_is_number, value))
-
-
-def _is_options(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_is_text, value.values()))
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
-
-
-def _is_grey(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 255
-
-
-Kind = tuple[Callable[[object], bool], str]
-_TEXT: Kind = (_is_text, "text")
-_NAME: Kind = (_is_name, "text that is not empty")
-_PATHS: Kind = (
-    lambda value: isinstance(value, list) and all(map(_is_name, value)),
-    "a list of paths",
-)
-_RECORD_KINDS: dict[str, Kind] = {
-    "record_id": _NAME,
-    "image_path": _NAME,
-    "dataset": _TEXT,
-    "category": _TEXT,
-    "split": _TEXT,
-    "label": (lambda value: value is None or value in _LABELS, "normal, anomalous or null"),
-    "defect_type": _TEXT,
-    "mask_path": (lambda value: value is None or _is_name(value), "a path or null"),
-    **dict.fromkeys(PATH_LISTS, _PATHS),
-    "mask_threshold": (_is_grey, "a whole number from 0 to 254"),
-    "mask_parts": (lambda value: isinstance(value, list), "a list of objects"),
-    "knowledge": _TEXT,
-    "regions": (lambda value: isinstance(value, list), "a list of objects"),
-    "question": (lambda value: value is None or isinstance(value, dict), "an object or null"),
-    "reasoning": _TEXT,
-}
-_REGION_KINDS: dict[str, Kind] = {
-    "box_xyxy": (_is_box, "four numbers x1, y1, x2, y2"),
-    "defect_type": _TEXT,
-    "description": _TEXT,
-    "confidence": (lambda value: value is None or _is_number(value), "a number or null"),
-}
-_PART_KINDS: dict[str, Kind] = {
-    "mask_path": _NAME,
-    "saturation_area": (_is_count, "a number of pixels"),
-    "defect_type": _TEXT,
-}
-_QUESTION_KINDS: dict[str, Kind] = {
-    "text": _NAME,
-    "options": (_is_options, "an object from letters to texts"),
-    "answer": (lambda value: value is None or _is_text(value), "a letter or null"),
-    "question_type": _TEXT,
-    "is_verified": (lambda value: value is None or isinstance(value, bool), "true, false or null"),
-}
-
-
-def _checked(
-    data: Mapping[str, Any],
-    kinds: Mapping[str, Kind],
-    required: Sequence[str],
-    where: str,
-    problems: list[str],
-) -> dict[str, Any]:
-    """Return the entries of the right kind; add to `problems` what is unknown, wrong or missing."""
-    good: dict[str, Any] = {}
-    for key, value in data.items():
-        if key not in kinds:
-            close = difflib.get_close_matches(key, kinds, n=1)
-            advice = f"did you mean {close[0]}?" if close else f"known are {', '.join(kinds)}"
-            problems.append(f"unknown key {where}{key}; {advice}")
-        elif not kinds[key][0](value):
-            problems.append(f"{where}{key} is {value!r}, expected {kinds[key][1]}")
-        else:
-            good[key] = value
-    problems.extend(f"{where}{key} is missing" for key in required if key not in data)
-    return good
-
-
-def _checked_items(
-    values: dict[str, Any],
-    name: str,
-    kinds: Mapping[str, Kind],
-    required: Sequence[str],
-    problems: list[str],
-) -> list[dict[str, Any]]:
-    """Take the list `name` out of `values` and return those of its objects that can be built."""
-    good = []
-    for index, item in enumerate(values.pop(name, ())):
-        if not isinstance(item, dict):
-            wanted = " and ".join(required)
-            problems.append(f"{name}[{index}] is {item!r}, expected an object with {wanted}")
-            continue
-        entry = _checked(item, kinds, required, f"{name}[{index}].", problems)
-        if all(key in entry for key in required):
-            good.append(entry)
-    return good
-
-
-def _read_lines(path: Path) -> list[str]:
+def _parse_line(line: bytes) -> dict[str, Any]:
     try:
-        # Split on "\n" alone: str.splitlines would also cut at U+2028, which JSON text may hold.
-        return path.read_text(encoding="utf-8-sig").split("\n")
+        data = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise InputError(f"{path}: is not UTF-8 text ({error}); give a JSON Lines file") from error
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
-
-
-def _parse_line(line: str) -> dict[str, Any]:
-    try:
-        data = json.loads(line)
+        raise InputError(f"is not UTF-8 text ({error}); give a JSON Lines file") from error
     except (json.JSONDecodeError, RecursionError) as error:
         raise InputError(f"is not JSON ({error}); write one JSON object a line") from error
     if not isinstance(data, dict):
@@ -287,32 +259,8 @@ def _parse_line(line: str) -> dict[str, Any]:
     return data
 
 
-def _summary(problems: Sequence[str]) -> str:
-    if len(problems) == 1:
-        return problems[0]
-    lines = [f"{len(problems)} problems:", *problems[:MAX_PROBLEMS]]
-    if len(problems) > MAX_PROBLEMS:
-        lines.append(f"... and {len(problems) - MAX_PROBLEMS} more")
-    return "\n".join(lines)
-
-
-def _set_fields(value: Record | Region | Question | MaskPart) -> dict[str, Any]:
-    """Return the fields of a dataclass that differ from their default, in order."""
-    return {
-        field.name: getattr(value, field.name)
-        for field in dataclasses.fields(value)
-        if getattr(value, field.name) != field.default
-    }
-
-
-def _relative(path: Path, folder: Path) -> str:
-    # Only the folders are resolved: a picture that is a link keeps its own name.
-    absolute = path.parent.resolve() / path.name
-    try:
-        return Path(os.path.relpath(absolute, folder.resolve())).as_posix()
-    except ValueError:  # another drive, on Windows
-        return absolute.as_posix()
-
-
-def _absolute(root: Path, text: str) -> Path:
-    return Path(os.path.normpath(root / text))
+def _summary(shown: Sequence[str], count: int) -> str:
+    if count == 1:
+        return shown[0]
+    more = [f"... and {count - len(shown)} more"] if count > len(shown) else []
+    return "\n".join([f"{count} problems:", *shown, *more])

@@ -49,7 +49,7 @@ class Memory:
 
 def build_memory(references: Sequence[Features]) -> Memory:
     """Memory of one or more references; leaving one out chooses matching and sets the scale."""
-    banks = tuple(_bank(references, level) for level in range(NUM_LEVELS))
+    banks = collect_banks(references)
     if len(references) == 1:
         return Memory(banks, tuple(references), None, None, None)
     pairs = [
@@ -77,11 +77,15 @@ def build_memory(references: Sequence[Features]) -> Memory:
     return Memory(banks, tuple(references), aligned, tuple(mean), tuple(std))
 
 
+def collect_banks(references: Sequence[Features]) -> tuple[NDArray[np.float32], ...]:
+    """Rows (n, C) of all references a level, thinned from a fixed seed where they are too many."""
+    return tuple(_bank(references, level) for level in range(NUM_LEVELS))
+
+
 def leave_out(memory: Memory, index: int) -> Memory:
     """The memory without one of its references, its scale and way of matching kept."""
     others = tuple(features for number, features in enumerate(memory.references) if number != index)
-    banks = tuple(_bank(others, level) for level in range(NUM_LEVELS))
-    return replace(memory, banks=banks, references=others)
+    return replace(memory, banks=collect_banks(others), references=others)
 
 
 def compute_distances(features: Features, memory: Memory) -> NDArray[np.float32]:

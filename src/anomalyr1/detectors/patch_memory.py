@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomalyr1.detectors import distances
 from anomalyr1.detectors.distances import (
     Features,
     Memory,
@@ -25,6 +26,7 @@ from anomalyr1.detectors.distances import (
     compute_distances,
     leave_out,
 )
+from anomalyr1.detectors.reference_cache import Computed, ReferenceCache, open_cache
 from anomalyr1.types import Anomaly, InputError
 
 WORKING_AREA = 448 * 448
@@ -45,20 +47,26 @@ class Calibrated:
 
 
 class PatchMemoryDetector:
-    """Loaded once; references' features and calibration are kept by content."""
+    """Loaded once; references' features and calibration are kept by content, sets of two or more
+    on disk too where a cache is given."""
 
-    def __init__(self, backbone: Any, head: Any) -> None:
+    def __init__(self, backbone: Any, head: Any, cache: ReferenceCache | None = None) -> None:
         self._backbone = backbone
         self._head = head
+        self._cache = cache
         self._calibrated: OrderedDict[bytes, Calibrated] = OrderedDict()
+        self._hashed: tuple[Sequence[Image.Image], bytes] | None = None
 
     @classmethod
-    def load(cls, folder: Path, num_threads: int | None = None) -> PatchMemoryDetector:
-        """Read `backbone.onnx` and `head.onnx` from a folder. Raises InputError when missing."""
-        return cls(
-            open_session(folder / "backbone.onnx", num_threads),
-            open_session(folder / "head.onnx", num_threads),
-        )
+    def load(
+        cls, folder: Path, num_threads: int | None = None, *, keep_references: bool = False
+    ) -> PatchMemoryDetector:
+        """Read `backbone.onnx` and `head.onnx` from a folder; `keep_references`: on disk, too, for
+        the next run (see `reference_cache`). Raises InputError when a network is missing."""
+        networks = (folder / "backbone.onnx", folder / "head.onnx")
+        backbone, head = (open_session(path, num_threads) for path in networks)
+        code = (Path(__file__), Path(distances.__file__))
+        return cls(backbone, head, open_cache(networks, code) if keep_references else None)
 
     def detect(self, picture: Image.Image, references: Sequence[Image.Image]) -> Anomaly:
         """Map (h, w) float32 at stride 4 of the working size and score, both sigmoid of logits."""
@@ -76,24 +84,44 @@ class PatchMemoryDetector:
     def _calibrate(self, references: Sequence[Image.Image]) -> Calibrated:
         if not references:
             return Calibrated(None, 0.0)
-        key = _content_key(references)
+        key = self._find_key(references)
         if key not in self._calibrated:
-            memory = build_memory([self.features(reference) for reference in references])
-            self._calibrated[key] = Calibrated(memory, self._shift(memory))
+            computed = self._compute(key, references)
+            shift = compute_shift(computed.scores) if computed.scores else 0.0
+            self._calibrated[key] = Calibrated(computed.memory, shift)
             while len(self._calibrated) > _MEMORIES_KEPT:
                 self._calibrated.popitem(last=False)
         self._calibrated.move_to_end(key)
         return self._calibrated[key]
 
-    def _shift(self, memory: Memory) -> float:
-        """How much the left-out normal references excite the map, beyond what normals should."""
+    def _find_key(self, references: Sequence[Image.Image]) -> bytes:
+        """The content of references. A tuple of the call before is taken to hold what it held: to
+        hash large references for every picture costs more than to prepare the picture."""
+        if self._hashed is not None and self._hashed[0] is references:
+            return self._hashed[1]
+        key = _content_key(references)
+        self._hashed = (references, key) if isinstance(references, tuple) else None
+        return key
+
+    def _compute(self, key: bytes, references: Sequence[Image.Image]) -> Computed:
+        """The references' memory and left-out scores, from disk where they are kept there."""
+        cache = self._cache if len(references) > 1 else None
+        computed = cache.recall(key) if cache is not None else None
+        if computed is None:
+            memory = build_memory([self.features(reference) for reference in references])
+            computed = Computed(memory, self._score_left_out(memory))
+            if cache is not None:
+                cache.keep(key, computed)
+        return computed
+
+    def _score_left_out(self, memory: Memory) -> tuple[float, ...]:
+        """How much each reference, left out, excites the map; empty for a single one."""
         if len(memory.references) < 2:
-            return 0.0
-        scores = [
+            return ()
+        return tuple(
             compute_score(self._logits(features, leave_out(memory, index)))
             for index, features in enumerate(memory.references)
-        ]
-        return compute_shift(scores)
+        )
 
 
 def open_session(path: Path, num_threads: int | None = None) -> Any:

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from anomalyr1.data.records import record_from_json
+from anomalyr1.data.record_json import record_from_json
 from anomalyr1.distributed.storage import is_url, join, opened, walk_pictures, write_whole
 from anomalyr1.types import InputError
 

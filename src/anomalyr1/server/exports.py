@@ -14,7 +14,8 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
-from anomalyr1.data.records import record_to_json, write_records
+from anomalyr1.data.record_json import record_to_json
+from anomalyr1.data.records import write_records
 from anomalyr1.server.products import load_product
 from anomalyr1.server.search import Filter, describe, find_inspections
 from anomalyr1.server.store import Store

@@ -99,7 +99,7 @@ def evaluate_candidate(
 
 
 def _load(path: Path) -> list[Any]:
-    return load_records(path) if path.stat().st_size else []
+    return list(load_records(path)) if path.stat().st_size else []
 
 
 def _keep(store: Store, comparison: dict[str, Any], path: Path | None) -> None:

@@ -18,7 +18,7 @@ from anomalyr1.checkpoint import (
     load_checkpoint,
     save_checkpoint,
 )
-from anomalyr1.data.records import load_records
+from anomalyr1.data.records import join_records, load_records
 from anomalyr1.reporting.environment import describe_environment
 from anomalyr1.reporting.training import write_training_report
 from anomalyr1.training.dataset import HintedRecord, choose_rows, write_hints
@@ -127,7 +127,7 @@ def _write_settings(
 
 def _write_hints(
     recipe: Recipe,
-    records: list[Record],
+    records: Sequence[Record],
     hint_folder: Path,
     hints: Path,
     num_workers: int,
@@ -142,7 +142,7 @@ def _write_hints(
 
 
 def _build_rows(
-    recipe: Recipe, records: list[Record], hints: Path, variants: int = 1
+    recipe: Recipe, records: Sequence[Record], hints: Path, variants: int = 1
 ) -> list[HintedRecord]:
     seen = hints if recipe.rows.without_hint < 1.0 and records else None
     return choose_rows(records, seen, recipe.rows, recipe.seed, variants=variants)
@@ -212,17 +212,15 @@ def _add_lora(checkpoint: Checkpoint, lora: Mapping[str, Any]) -> Checkpoint:
     return replace(checkpoint, model=get_peft_model(checkpoint.model, settings))
 
 
-def _load_training_records(recipe: Recipe) -> list[Record]:
+def _load_training_records(recipe: Recipe) -> Sequence[Record]:
     if not recipe.data.records:
         raise InputError("the recipe has no data: set data.records to records files")
     return _load_records(recipe.data.records, recipe.data.limit)
 
 
-def _load_records(names: Sequence[str], limit: int | None) -> list[Record]:
+def _load_records(names: Sequence[str], limit: int | None) -> Sequence[Record]:
     """The first `limit` records of each file; all of them need a label."""
-    records: list[Record] = []
-    for name in names:
-        records += load_records(Path(name))[:limit]
+    records = join_records([load_records(Path(name), limit=limit) for name in names])
     for record in records:
         if record.label is None and record.question is None:
             raise InputError(f"record {record.record_id} has no label, so nothing can be learned")
@@ -281,7 +279,7 @@ def _train_vision(
 def _train_hint(
     recipe: Recipe,
     settings: HintSettings,
-    records: list[Record],
+    records: Sequence[Record],
     out: Path,
     num_workers: int,
     follow: Follow,
