@@ -19,7 +19,7 @@ from anomalyr1.data.synthesis import (
     synthesize,
     write_splits,
 )
-from anomalyr1.images import load_mask
+from anomalyr1.images import load_image, load_mask
 from anomalyr1.types import InputError, Record
 
 
@@ -143,6 +143,21 @@ def test_a_users_own_normal_pictures_are_one_product(tmp_path: Path) -> None:
     records = [record for product in synthesize(plan) for record in product]
     assert {record.category for record in records} == {"my part"}
     assert {record.label for record in records} == {"normal", "anomalous"}
+
+
+@pytest.mark.parametrize(("index", "same"), [(0, True), (1, False), (3, True)])
+def test_some_designs_show_one_part_beside_its_own_template(
+    tmp_path: Path, index: int, same: bool
+) -> None:
+    folder = make_photographs(tmp_path / "boards", 6, 5)
+    for path in folder.iterdir():
+        Image.open(path).resize((150, 150)).save(path)
+    plan = make_plan(tmp_path / "out", normal=folder, categories=(), num_queries=2)
+    records = make_product(plan, index)
+    (normal,) = (record for record in records if record.label == "normal")
+    first, second = (load_image(path) for path in (normal.image_path, normal.reference_paths[0]))
+    alike = np.corrcoef(np.asarray(first).ravel(), np.asarray(second).ravel())[0, 1]
+    assert (alike > 0.5) == same, alike
 
 
 def test_materials_are_cropped_into_products(tmp_path: Path) -> None:

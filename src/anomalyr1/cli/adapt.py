@@ -42,7 +42,7 @@ def adapt(
     ] = 500,
     grpo_steps: Annotated[
         int, typer.Option(min=0, help="Steps of GRPO; 0 keeps the language model.")
-    ] = 24,
+    ] = 16,
     resume: Annotated[bool, typer.Option(help="Continue a run that was stopped.")] = False,
     seed: Annotated[int, typer.Option()] = 0,
     split_seed: Annotated[

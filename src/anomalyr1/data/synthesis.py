@@ -12,6 +12,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -27,6 +28,10 @@ from anomalyr1.types import InputError, Record, Region
 
 HELD_OUT_CATEGORIES = ("leather", "gear", "capsule")
 HELD_OUT_KINDS = ("thread pull", "misprint")
+RETAKEN_EVERY = 3
+"""Of designs on a user's normal pictures, every so many show one part alone, whose references are
+then its own, as a board's template is."""
+
 SPLITS = ("train", "val", "test_seen", "test_held_out")
 
 Picture = NDArray[np.uint8]
@@ -132,7 +137,11 @@ def make_product(plan: Synthesis, index: int) -> list[Record]:
 
 def _choose_product(plan: Synthesis, index: int, rng: np.random.Generator) -> tuple[str, DrawPart]:
     if plan.normal is not None:
-        return plan.normal.name, _whole_pictures(load_normals(plan.normal, plan.size), index)
+        pictures = load_normals(plan.normal, plan.size)
+        if index % RETAKEN_EVERY:
+            return plan.normal.name, _whole_pictures(pictures, index)
+        chosen = pictures[int(rng.integers(len(pictures)))]
+        return plan.normal.name, _retaken(chosen, int(rng.integers(2**31)))
     if plan.material is not None:
         name, material = crop_material(plan.material, index, plan.size, rng)
         return name, _windowed(material, plan.size, rng)
@@ -166,6 +175,22 @@ def _whole_pictures(pictures: Sequence[Picture], index: int) -> DrawPart:
     def draw(instance: int, variant: str | None) -> NormalPart:
         image = pictures[(index + instance) % len(pictures)]
         return NormalPart(image, np.ones(image.shape[:2], bool))
+
+    return draw
+
+
+def _retaken(picture: Picture, seed: int) -> DrawPart:
+    """One part, pictured again and again: moved a little, in a little other light, with noise."""
+
+    def draw(instance: int, variant: str | None) -> NormalPart:
+        rng = np.random.default_rng([seed, instance])
+        right, down = rng.uniform(-1.5, 1.5, 2)
+        move = np.array([[1.0, 0.0, right], [0.0, 1.0, down]])
+        size_wh = picture.shape[1::-1]
+        moved = cv2.warpAffine(picture, move, size_wh, borderMode=cv2.BORDER_REPLICATE)
+        noise = rng.normal(0.0, 2.0, picture.shape)
+        lit = np.clip(moved * rng.uniform(0.95, 1.05) + noise, 0, 255).astype(np.uint8)
+        return NormalPart(lit, np.ones(picture.shape[:2], bool))
 
     return draw
 

@@ -29,7 +29,7 @@ class Course:
     model: str | None = None
     num_designs: int = 80
     head_steps: int = 500
-    grpo_steps: int = 24
+    grpo_steps: int = 16
     seed: int = 0
     split_seed: int = 0
 

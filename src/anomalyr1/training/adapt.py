@@ -34,7 +34,7 @@ class Adaptation:
     model: str = "nano"
     num_designs: int = 80
     head_steps: int = 500
-    grpo_steps: int = 24
+    grpo_steps: int = 16
     seed: int = 0
 
 
@@ -131,7 +131,7 @@ def _grpo(num_steps: int) -> dict[str, Any]:
         "reward_weights": [1.0, 0.5],
         "beta": 0.0,
         "loss_type": "dr_grpo",
-        "learning_rate": 1e-4,
+        "learning_rate": 3e-5,
         "lr_scheduler_type": "constant_with_warmup",
         "warmup_steps": 4,
         "max_grad_norm": 0.5,
