@@ -38,7 +38,6 @@ def main() -> None:
     parser.add_argument("--records", required=True)
     parser.add_argument("--model", default="nano")
     parser.add_argument("--seed", default="0")
-    parser.add_argument("--own-template", action="store_true", help="as for anomalyr1 adapt")
     arguments = parser.parse_args()
     out: Path = arguments.out
     evaluate(arguments.records, arguments.model, out / "before")
@@ -47,7 +46,6 @@ def main() -> None:
     if not taken.is_file():
         started = time.perf_counter()
         settings = ["--model", arguments.model, "--seed", arguments.seed, "--resume"]
-        settings += ["--own-template"] * arguments.own_template
         run("adapt", "--normal", arguments.normal, "--out", str(adapted), *settings)
         taken.write_text(json.dumps(round(time.perf_counter() - started)))
     evaluate(arguments.records, str(adapted / "run" / "checkpoint"), out / "after")

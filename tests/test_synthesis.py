@@ -145,19 +145,14 @@ def test_a_users_own_normal_pictures_are_one_product(tmp_path: Path) -> None:
     assert {record.label for record in records} == {"normal", "anomalous"}
 
 
-@pytest.mark.parametrize(
-    ("index", "always", "same"),
-    [(0, False, True), (1, False, False), (3, False, True), (1, True, True)],
-)
-def test_some_designs_or_all_show_one_part_beside_its_own_template(
-    tmp_path: Path, index: int, always: bool, same: bool
+@pytest.mark.parametrize(("index", "same"), [(0, True), (1, False), (3, True)])
+def test_some_designs_show_one_part_beside_its_own_template(
+    tmp_path: Path, index: int, same: bool
 ) -> None:
     folder = make_photographs(tmp_path / "boards", 6, 5)
     for path in folder.iterdir():
         Image.open(path).resize((150, 150)).save(path)
-    plan = make_plan(
-        tmp_path / "out", normal=folder, categories=(), num_queries=2, own_template=always
-    )
+    plan = make_plan(tmp_path / "out", normal=folder, categories=(), num_queries=2)
     records = make_product(plan, index)
     (normal,) = (record for record in records if record.label == "normal")
     first, second = (load_image(path) for path in (normal.image_path, normal.reference_paths[0]))

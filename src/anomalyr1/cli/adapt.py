@@ -43,12 +43,6 @@ def adapt(
     grpo_steps: Annotated[
         int, typer.Option(min=0, help="Steps of GRPO; 0 keeps the language model.")
     ] = 16,
-    own_template: Annotated[
-        bool,
-        typer.Option(
-            help="Parts differ (boards of many layouts): each is compared with its own template."
-        ),
-    ] = False,
     resume: Annotated[bool, typer.Option(help="Continue a run that was stopped.")] = False,
     seed: Annotated[int, typer.Option()] = 0,
     split_seed: Annotated[
@@ -75,8 +69,6 @@ def adapt(
 
         if defects is not None:
             raise InputError("--defects goes with --normal: a station's defects are in its reviews")
-        if own_template:
-            raise InputError("--own-template goes with --normal: a product has its references")
         course = Course(
             out_dir,
             model,
@@ -102,7 +94,6 @@ def adapt(
         head_steps=head_steps,
         grpo_steps=grpo_steps,
         seed=seed,
-        own_template=own_template,
     )
     folder = run(plan, resume=resume, num_workers=num_workers, follow=follow, say=_say)
     out.print(str(folder), highlight=False, soft_wrap=True)

@@ -41,8 +41,7 @@ Picture = NDArray[np.uint8]
 class Synthesis:
     """What to make. `normal` is a folder of whole normal pictures, one product; `material` one of
     photographs of materials, of which each is cropped into products; neither: drawn parts, of
-    `categories` or of all. With `own_template` a picture's references always show that same part.
-    """
+    `categories` or of all."""
 
     out: Path
     num_products: int = 40
@@ -53,7 +52,6 @@ class Synthesis:
     normal: Path | None = None
     material: Path | None = None
     categories: tuple[str, ...] = ()
-    own_template: bool = False
 
 
 def synthesize(plan: Synthesis, *, num_workers: int = 1) -> Iterator[list[Record]]:
@@ -140,7 +138,7 @@ def make_product(plan: Synthesis, index: int) -> list[Record]:
 def _choose_product(plan: Synthesis, index: int, rng: np.random.Generator) -> tuple[str, DrawPart]:
     if plan.normal is not None:
         pictures = load_normals(plan.normal, plan.size)
-        if index % RETAKEN_EVERY and not plan.own_template:
+        if index % RETAKEN_EVERY:
             return plan.normal.name, _whole_pictures(pictures, index)
         chosen = pictures[int(rng.integers(len(pictures)))]
         return plan.normal.name, _retaken(chosen, int(rng.integers(2**31)))

@@ -26,8 +26,7 @@ _LEAST_DESIGNS = 8
 class Adaptation:
     """What to adapt to: products with their normal pictures, and `labelled`, a records file with
     pictures of them, or None. `num_designs` groups of painted pictures are shared among the
-    products. Steps of 0 leave a stage out. With `own_template` a part is compared with a picture of
-    itself, as boards of many layouts are."""
+    products. Steps of 0 leave a stage out."""
 
     products: tuple[NormalProduct, ...]
     out: Path
@@ -37,7 +36,6 @@ class Adaptation:
     head_steps: int = 500
     grpo_steps: int = 16
     seed: int = 0
-    own_template: bool = False
 
 
 def adapt(
@@ -110,13 +108,7 @@ def _paint(plan: Adaptation, product: NormalProduct, num_workers: int, follow: F
     count = max(_LEAST_DESIGNS, plan.num_designs // len(plan.products))
     count = min(count, plan.num_designs)
     synthesis = Synthesis(
-        out,
-        count,
-        num_references=4,
-        size=448,
-        seed=plan.seed,
-        normal=product.folder,
-        own_template=plan.own_template,
+        out, count, num_references=4, size=448, seed=plan.seed, normal=product.folder
     )
     made = synthesize(synthesis, num_workers=num_workers)
     write_splits(
