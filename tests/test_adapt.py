@@ -53,7 +53,13 @@ def test_too_few_normal_pictures_are_refused(tmp_path: Path) -> None:
     normal = write_normals(tmp_path / "plate", 2)
     with pytest.raises(InputError, match="holds 2 pictures: give at least 5"):
         adapt(
-            Adaptation((NormalProduct("plate", normal),), tmp_path / "out"),
+            Adaptation(
+                (NormalProduct("plate", normal),),
+                tmp_path / "out",
+                num_designs=1,
+                head_steps=1,
+                grpo_steps=0,
+            ),
             resume=False,
             num_workers=1,
             follow=follow,

@@ -307,7 +307,7 @@ def test_corrections_at_the_station_become_a_measured_candidate(
     with pytest.raises(InputError, match="is not empty"):
         adapt_from_store(
             store,
-            Course(tmp_path / "out" / "run"),
+            Course(tmp_path / "out" / "run", num_designs=1, head_steps=1, grpo_steps=0),
             resume=False,
             num_workers=1,
             follow=follow,

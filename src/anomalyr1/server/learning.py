@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,9 @@ class Course:
 
     out: Path
     model: str | None = None
-    num_designs: int = 80
-    head_steps: int = 500
-    grpo_steps: int = 16
+    num_designs: int = field(kw_only=True)
+    head_steps: int = field(kw_only=True)
+    grpo_steps: int = field(kw_only=True)
     seed: int = 0
     split_seed: int = 0
 

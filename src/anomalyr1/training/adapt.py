@@ -6,7 +6,7 @@ GRPO with ROAM.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,9 @@ class Adaptation:
     out: Path
     labelled: Path | None = None
     model: str = "nano"
-    num_designs: int = 80
-    head_steps: int = 500
-    grpo_steps: int = 16
+    num_designs: int = field(kw_only=True)
+    head_steps: int = field(kw_only=True)
+    grpo_steps: int = field(kw_only=True)
     seed: int = 0
 
 
