@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomalyr1.checkpoint import Checkpoint
 from anomalyr1.training.nano import NanoShape, build_nano
 
 torch = pytest.importorskip("torch")
@@ -41,34 +43,38 @@ def make_row(number: int, num_pictures: int) -> dict[str, Any]:
     return {"prompt": [{"role": "user", "content": content}], "images": pictures}
 
 
-@pytest.fixture(scope="module")
-def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def build_trainer(checkpoint: Checkpoint, folder: Path, **settings: Any) -> Any:
+    """Groups of three completions, two of them a batch; `settings` replace GRPOConfig's."""
     from datasets import Dataset
     from trl import GRPOConfig
 
-    arguments = GRPOConfig(
-        output_dir=str(tmp_path_factory.mktemp("run")),
-        num_generations=3,
-        per_device_train_batch_size=6,
-        max_completion_length=9,
-        use_cpu=True,
-        bf16=False,
-        beta=0.0,
-        gradient_checkpointing=False,
-        report_to="none",
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        temperature=0.7,
-    )
-    checkpoint = build_nano(TINY, seed=0)
+    defaults: dict[str, Any] = {"beta": 0.0, "gradient_checkpointing": False, "temperature": 0.7}
     checkpoint.processor.tokenizer.padding_side = "left"
-    return SharedPrefixGRPOTrainer(
+    trainer = SharedPrefixGRPOTrainer(
         model=checkpoint.model,
         reward_funcs=[score_nothing],
-        args=arguments,
+        args=GRPOConfig(
+            output_dir=str(folder),
+            num_generations=3,
+            per_device_train_batch_size=6,
+            max_completion_length=9,
+            use_cpu=True,
+            bf16=False,
+            report_to="none",
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            **{**defaults, **settings},
+        ),
         train_dataset=Dataset.from_dict({"prompt": ["a"]}),
         processing_class=checkpoint.processor,
     )
+    trainer.current_gradient_accumulation_steps = 1
+    return trainer
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return build_trainer(build_nano(TINY, seed=0), tmp_path_factory.mktemp("run"))
 
 
 def roll_out(trainer: Any, pictures: tuple[int, ...]) -> dict[str, Any]:
@@ -294,34 +300,19 @@ def test_every_loss_and_its_gradients_are_those_of_stock(
 def test_adapters_and_gradient_checkpointing_give_the_gradients_of_stock(
     tmp_path: Path, checkpointing: bool
 ) -> None:
-    from datasets import Dataset
     from peft import LoraConfig, get_peft_model
-    from trl import GRPOConfig, GRPOTrainer
+    from trl import GRPOTrainer
 
     checkpoint = build_nano(TINY, seed=0)
-    checkpoint.processor.tokenizer.padding_side = "left"
     checkpoint.model.model.visual.requires_grad_(False)
-    settings = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    adapted = SharedPrefixGRPOTrainer(
-        model=get_peft_model(checkpoint.model, settings),
-        reward_funcs=[score_nothing],
-        args=GRPOConfig(
-            output_dir=str(tmp_path),
-            num_generations=3,
-            per_device_train_batch_size=6,
-            max_completion_length=9,
-            use_cpu=True,
-            bf16=False,
-            beta=0.1,
-            gradient_checkpointing=checkpointing,
-            report_to="none",
-            remove_unused_columns=False,
-            disable_tqdm=True,
-        ),
-        train_dataset=Dataset.from_dict({"prompt": ["a"]}),
-        processing_class=checkpoint.processor,
+    lora = LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    adapted = build_trainer(
+        replace(checkpoint, model=get_peft_model(checkpoint.model, lora)),
+        tmp_path,
+        beta=0.1,
+        gradient_checkpointing=checkpointing,
+        temperature=1.0,
     )
-    adapted.current_gradient_accumulation_steps = 1
     inputs = roll_out(adapted, (1, 2))
     assert_same_loss(adapted, as_batch(adapted, inputs), GRPOTrainer)
 

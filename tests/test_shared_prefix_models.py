@@ -19,11 +19,11 @@ from test_shared_prefix import (  # noqa: E402
     TINY,
     as_batch,
     assert_same_loss,
+    build_trainer,
     make_row,
     roll_out,
-    score_nothing,
 )
-from trl import GRPOConfig, GRPOTrainer  # noqa: E402
+from trl import GRPOTrainer  # noqa: E402
 
 from anomalyr1.training.shared_prefix import SharedPrefixGRPOTrainer, find_obstacle  # noqa: E402
 
@@ -75,34 +75,6 @@ def build_qwen3(seed: int = 0) -> Checkpoint:
     model = Qwen3VLForConditionalGeneration(config)
     model.generation_config = nano.model.generation_config
     return replace(nano, model=model)
-
-
-def build_trainer(checkpoint: Checkpoint, folder: Path) -> Any:
-    from datasets import Dataset
-
-    checkpoint.processor.tokenizer.padding_side = "left"
-    trainer = SharedPrefixGRPOTrainer(
-        model=checkpoint.model,
-        reward_funcs=[score_nothing],
-        args=GRPOConfig(
-            output_dir=str(folder),
-            num_generations=3,
-            per_device_train_batch_size=6,
-            max_completion_length=9,
-            use_cpu=True,
-            bf16=False,
-            beta=0.0,
-            gradient_checkpointing=False,
-            report_to="none",
-            remove_unused_columns=False,
-            disable_tqdm=True,
-            temperature=0.7,
-        ),
-        train_dataset=Dataset.from_dict({"prompt": ["a"]}),
-        processing_class=checkpoint.processor,
-    )
-    trainer.current_gradient_accumulation_steps = 1
-    return trainer
 
 
 def compute_logps(kind: Any, trainer: Any, inputs: dict[str, Any], autocast: bool) -> Any:
