@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from anomalyr1.evaluation import localisation
 from anomalyr1.evaluation.localisation import NUM_BINS, BoxTally, PixelCounts
+from anomalyr1.evaluation.words import WordTally, tally_words
 from anomalyr1.images import image_size, load_mask
 from anomalyr1.types import Finding, InputError, Record
 
@@ -25,7 +26,8 @@ COARSE_BINS = 512
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A record with what its finding said. `boxes` and `mask_iou` are None without ground truth."""
+    """A record with what its finding said. `boxes`, `words` and `mask_iou` are None without ground
+    truth."""
 
     record: Record
     finding: Finding | None
@@ -34,6 +36,7 @@ class Case:
     model_score: float | None
     detector_score: float | None
     boxes: BoxTally | None
+    words: WordTally | None
     mask_iou: float | None
 
     @property
@@ -84,14 +87,16 @@ def pair_findings(
 
 
 def build_case(record: Record, finding: Finding | None, masks: MaskLoader) -> Case:
-    """Measure one picture's verdict, scores, boxes and masks; unread predicts nothing."""
+    """Measure one picture's verdict, scores, boxes, words and masks; unread predicts nothing."""
     verdict = read_verdict(finding)
     read = finding if verdict != "unread" else None
     is_anomalous = record.label == "anomalous"
-    boxes = mask_iou = None
+    boxes = words = mask_iou = None
     if record.regions or not is_anomalous:
         predicted = [defect.box_xyxy for defect in read.defects] if read else []
         boxes = localisation.tally_boxes(predicted, [region.box_xyxy for region in record.regions])
+    if record.regions and is_anomalous:
+        words = tally_words(record, read, _find_size(record, finding))
     if is_anomalous and record.mask_path is not None:
         truth = _load_truth(record, finding)
         mask_iou = localisation.compute_mask_iou(masks(read) if read else None, truth)
@@ -103,6 +108,7 @@ def build_case(record: Record, finding: Finding | None, masks: MaskLoader) -> Ca
         model_score=read.anomaly_score if read else None,
         detector_score=finding.detector_score if finding else None,
         boxes=boxes,
+        words=words,
         mask_iou=mask_iou,
     )
 
@@ -168,6 +174,16 @@ def _picture_size(record: Record, finding: Finding | None) -> tuple[int, int]:
     if finding is not None and finding.image_size_wh is not None:
         return finding.image_size_wh
     return image_size(record.image_path)
+
+
+def _find_size(record: Record, finding: Finding | None) -> tuple[int, int] | None:
+    """None for an unread finding whose picture cannot be read either."""
+    try:
+        return _picture_size(record, finding)
+    except InputError:
+        if read_verdict(finding) != "unread":
+            raise
+        return None
 
 
 def _load_truth(record: Record, finding: Finding | None) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from anomalyr1.evaluation import detection, intervals, localisation
 from anomalyr1.evaluation.cases import Case, Pixels
 from anomalyr1.evaluation.intervals import Floats, Statistic
 from anomalyr1.evaluation.localisation import PixelCounts
+from anomalyr1.evaluation.words import find_commonest
 from anomalyr1.types import Label, Metric
 
 Seed = Sequence[int]
@@ -127,6 +128,30 @@ def estimate_boxes(cases: Sequence[Case], seed: Seed) -> dict[str, Estimate]:
             )
             estimates[f"box_{name}_{suffix}"] = _ratio(matched, totals, strata, unread, seed)
     return estimates
+
+
+def estimate_words(cases: Sequence[Case], seed: Seed) -> dict[str, Estimate]:
+    """Accuracy of labels and of places, and of always naming the commonest true word of those
+    counted, so the best that one word could get; n counts true boxes of known kind that a
+    predicted box meets, or anomalous pictures with true boxes."""
+    told = [(case, case.words) for case in cases if case.words is not None]
+    kind = find_commonest(true for _, words in told for true, _said in words.kinds)
+    place = find_commonest(place for _, words in told for place in words.true_places)
+    met = np.array([len(words.kinds) for _, words in told])
+    named = [sum(true == said for true, said in words.kinds) for _, words in told]
+    usual = [sum(true == kind for true, _said in words.kinds) for _, words in told]
+    missed = sum(case.is_unread for case, words in told if words.num_known)
+    everything = np.ones(len(told), dtype=bool)
+    placed = [case for case, _ in told]
+    is_placed = np.array([words.is_placed for _, words in told], dtype=bool)
+    is_usual = np.array([place in words.true_places for _, words in told], dtype=bool)
+    is_unread = np.array([case.is_unread for case in placed], dtype=bool)
+    return {
+        "label_accuracy": _ratio(np.array(named), met, everything, missed, seed),
+        "label_chance": _ratio(np.array(usual), met, everything, missed, seed),
+        "place_accuracy": _share(placed, is_placed, everything, is_unread, seed),
+        "place_chance": _share(placed, is_usual, everything, is_unread, seed),
+    }
 
 
 def estimate_masks(cases: Sequence[Case], seed: Seed) -> dict[str, Estimate]:

@@ -31,6 +31,7 @@ from anomalyr1.evaluation.estimates import (
     estimate_pixels,
     estimate_scores,
     estimate_verdicts,
+    estimate_words,
 )
 from anomalyr1.types import Finding, Metric, Record
 
@@ -53,6 +54,12 @@ DEFINITIONS: dict[str, str] = {
     "box_precision_iou10": "share of predicted boxes matched one to one with IoU >= 0.1",
     "box_precision_iou30": "share of predicted boxes matched one to one with IoU >= 0.3",
     "box_precision_iou50": "share of predicted boxes matched one to one with IoU >= 0.5",
+    "label_accuracy": "share of ground-truth boxes of known kind, of those that a predicted box "
+    "meets (IoU >= 0.1), whose kind its label names",
+    "label_chance": "label accuracy of always naming the commonest of those kinds",
+    "place_accuracy": "share of anomalous pictures with ground-truth boxes whose reasoning names "
+    "places, each of which holds one",
+    "place_chance": "place accuracy of always naming the commonest of those boxes' places",
     "pixel_auroc": "area under the ROC curve over all pixels of the anomaly maps",
     "pixel_ap": "average precision over all pixels of the anomaly maps",
     "pixel_f1max": "highest F1 over all pixels that any threshold on the maps reaches",
@@ -73,6 +80,8 @@ NEEDS: dict[str, str] = {
     "box_mean": "records with ground-truth boxes",
     "box_accuracy": "records with ground-truth boxes",
     "box_precision": "predicted boxes on pictures whose true boxes are known",
+    "label": "ground-truth boxes of known kind that a predicted box meets",
+    "place": "anomalous pictures with ground-truth boxes",
     "pixel": "anomaly maps and ground-truth masks",
     "aupro": "anomaly maps and ground-truth masks",
     "spro": "anomaly maps, and masks with saturation areas",
@@ -110,10 +119,12 @@ def compute_metrics(
 
     The detector's score and map count whatever became of the model's verdict. A missing score or
     map is ranked worst for its class; where no finding of the run has one, the metric is None. n is
-    the number of pictures, but of true boxes for box_accuracy and of predicted boxes for
-    box_precision (those on normal pictures are wrong). Anomalous pictures without regions have no
-    part in box metrics, those without a mask none in pixel metrics. Intervals are Wilson's for
-    plain shares of pictures and percentile bootstraps over pictures, within class, for the rest.
+    the number of pictures, but of true boxes for box_accuracy, of those among them that have a kind
+    and are met by a predicted box for label_accuracy (see `words.tally_words`), and of predicted
+    boxes for box_precision (those on normal pictures are wrong). Anomalous pictures without regions
+    have no part in metrics of boxes and words, those without a mask none in pixel metrics.
+    Intervals are Wilson's for plain shares of pictures and percentile bootstraps over pictures,
+    within class, for the rest.
 
     Raises InputError for a record without label, a finding without record, or either twice.
     """
@@ -182,4 +193,5 @@ def _estimate_cases(
         else:
             names = (f"image_{kind}_{source}" for kind in ("auroc", "ap", "f1max"))
             estimates |= dict.fromkeys((*names, f"calibration_error_{source}"), UNDEFINED)
-    return estimates | estimate_boxes(cases, seed) | estimate_masks(cases, seed)
+    estimates |= estimate_boxes(cases, seed) | estimate_words(cases, seed)
+    return estimates | estimate_masks(cases, seed)

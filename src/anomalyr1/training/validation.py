@@ -14,7 +14,12 @@ from anomalyr1.checkpoint import Checkpoint
 from anomalyr1.data.question_texts import SUBTASKS
 from anomalyr1.engines.transformers_engine import TransformersEngine
 from anomalyr1.evaluation.cases import build_case
-from anomalyr1.evaluation.estimates import build_metric, estimate_boxes, estimate_verdicts
+from anomalyr1.evaluation.estimates import (
+    build_metric,
+    estimate_boxes,
+    estimate_verdicts,
+    estimate_words,
+)
 from anomalyr1.evaluation.intervals import wilson_interval
 from anomalyr1.parsing import parse_choice, parse_inspection
 from anomalyr1.rewards import find_contradiction
@@ -93,11 +98,14 @@ def compute_validation(answered: Sequence[Answered], *, seed: int = 0) -> list[M
 def _inspection_metrics(inspected: Sequence[Answered], seed: int) -> list[Metric]:
     cases = [build_case(one.record, _as_finding(one), lambda _finding: None) for one in inspected]
     estimates = estimate_verdicts(cases, (seed,)) | estimate_boxes(cases, (seed,))
+    estimates |= estimate_words(cases, (seed,))
     wanted = (
         "verdict_balanced_accuracy",
         "box_accuracy_iou10",
         "box_accuracy_iou50",
         "box_precision_iou50",
+        "label_accuracy",
+        "place_accuracy",
     )
     metrics = [build_metric(name, "all", estimates[name]) for name in wanted]
     return [metric for metric in metrics if metric.value is not None]
@@ -109,6 +117,7 @@ def _as_finding(one: Answered) -> Finding:
         record_id=one.record.record_id,
         image=str(one.record.image_path),
         verdict=one.response.label if read and one.response.label else "unread",
+        reasoning=one.response.reasoning,
         defects=tuple(
             Defect(region.defect_type, region.description, region.box_xyxy)
             for region in one.response.regions
