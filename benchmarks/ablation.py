@@ -5,7 +5,9 @@
     python benchmarks/ablation.py runs/ablation --model runs/nano-sft/checkpoint \
         --records data/rl/train.jsonl --validation data/unseen/test_held_out.jsonl
 
-Every arm runs recipes/nano-grpo.toml with the same steps, data and seeds; only the reward differs.
+Every arm runs recipes/nano-grpo.toml with the same steps, data and seeds, half of the rows being
+questions; only the reward differs. The last checkpoint is measured: the records that measure it
+choose none.
 An arm of a seed that is done is not run again. Writes ablation.json, ablation.md and ablation.svg.
 The interval is Student's t over the seeds: the order of data, rollouts and questions differ.
 """
@@ -84,7 +86,10 @@ def train(arguments: argparse.Namespace, reward: str, seed: int) -> None:
         f"data.validation=['{arguments.validation}']",
         f"data.validation_limit={arguments.validation_limit}",
         f"reward_funcs=['{reward}']",
+        "rows.with_question=0.5",
         "grpo.reward_weights=[1.0]",
+        "grpo.eval_strategy='no'",
+        "grpo.load_best_model_at_end=false",
         f"grpo.max_steps={arguments.steps}",
     ]
     command = [sys.executable, "-m", "anomalyr1", "train", str(RECIPE), "--out", str(out)]

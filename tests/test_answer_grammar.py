@@ -134,6 +134,16 @@ def test_each_row_has_a_list_of_its_own(tokenizer: Any) -> None:
     ] == [{12}, {90}]
 
 
+def test_what_was_left_out_before_is_not_made_to_follow(tokenizer: Any) -> None:
+    tokens = read_answer_tokens(tokenizer)
+    assert tokens is not None
+    ids = tokenizer("<answer>B</answer>")["input_ids"]
+    scores = torch.zeros(1, len(tokenizer.get_vocab()))
+    scores[0, tokens.end] = -torch.inf
+    constrained = AnswerGrammar(tokens, [()])(torch.tensor([ids]), scores.clone())
+    assert torch.equal(constrained, scores), "nothing would be left"
+
+
 def test_a_tokenizer_that_writes_digits_has_no_such_grammar() -> None:
     class Digits:
         def get_vocab(self) -> dict[str, int]:

@@ -48,7 +48,12 @@ def build_trainer(checkpoint: Checkpoint, folder: Path, **settings: Any) -> Any:
     from datasets import Dataset
     from trl import GRPOConfig
 
-    defaults: dict[str, Any] = {"beta": 0.0, "gradient_checkpointing": False, "temperature": 0.7}
+    defaults: dict[str, Any] = {
+        "beta": 0.0,
+        "gradient_checkpointing": False,
+        "max_completion_length": 9,
+        "temperature": 0.7,
+    }
     checkpoint.processor.tokenizer.padding_side = "left"
     trainer = SharedPrefixGRPOTrainer(
         model=checkpoint.model,
@@ -57,7 +62,6 @@ def build_trainer(checkpoint: Checkpoint, folder: Path, **settings: Any) -> Any:
             output_dir=str(folder),
             num_generations=3,
             per_device_train_batch_size=6,
-            max_completion_length=9,
             use_cpu=True,
             bf16=False,
             report_to="none",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,8 +133,15 @@ def test_groups_with_equal_rewards_are_sampled_again(
     assert [json.loads(line)["completion"] for line in samples] == last
 
 
+@pytest.mark.parametrize(("stage", "table"), [("sft", sft_table), ("grpo", grpo_table)])
+@pytest.mark.usefixtures("varied_rewards")
 def test_validation_runs_while_training_and_the_best_checkpoint_is_kept(
-    model: Path, records: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path,
+    records: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+    table: Callable[..., dict[str, Any]],
 ) -> None:
     from anomalyr1.training import judging
     from anomalyr1.training.recipe import DataSettings
@@ -149,7 +156,7 @@ def test_validation_runs_while_training_and_the_best_checkpoint_is_kept(
     monkeypatch.setattr(judging, "compute_validation", compute)
     settings = '{"max_references": 1, "max_new_tokens": 8}'
     (model / "anomalyr1.json").write_text(settings)
-    table = sft_table(
+    settings_of_stage = table(
         max_steps=3,
         eval_strategy="steps",
         eval_steps=1,
@@ -162,7 +169,8 @@ def test_validation_runs_while_training_and_the_best_checkpoint_is_kept(
         model,
         records,
         data=DataSettings((str(records),), validation=(str(records),), validation_limit=4),
-        sft=table,
+        reward_funcs=("roam_reward",),
+        **{stage: settings_of_stage},
     )
     out = tmp_path / "run"
     run(recipe, out)
@@ -173,8 +181,8 @@ def test_validation_runs_while_training_and_the_best_checkpoint_is_kept(
         (3, 0.5),
     ]
     assert all("eval_unread_rate" in entry for entry in judged)
-    assert (out / "sft" / "checkpoint-2").is_dir(), "the best one outlives the limit of one"
-    best, kept = read_weights(out / "sft" / "checkpoint-2"), read_weights(out / "checkpoint")
+    assert (out / stage / "checkpoint-2").is_dir(), "the best one outlives the limit of one"
+    best, kept = read_weights(out / stage / "checkpoint-2"), read_weights(out / "checkpoint")
     for name, value in kept.items():
         assert torch.equal(value, best[name].to(value.dtype)), name
     assert json.loads((out / "before.json").read_text())[0]["n"] > 0

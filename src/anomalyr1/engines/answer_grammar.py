@@ -128,6 +128,9 @@ class AnswerGrammar(LogitsProcessor):  # type: ignore[misc]
 
 
 def _keep(scores: torch.Tensor, tokens: list[int]) -> None:
+    """Leave out all but `tokens`, unless those were left out before: something has to follow."""
     kept = scores[tokens].clone()
+    if torch.isneginf(kept).all():
+        return
     scores.fill_(-torch.inf)
     scores[tokens] = kept

@@ -37,12 +37,14 @@ def train_grpo(
 
     Prompts are computed once a group where the model allows it; where not, `say` tells why. With
     beta above 0 and no adapter, the model as it is now is the reference, written below `out`.
+    Rollouts keep to the grammar of inspection's answers (`keep_to_grammar`).
     Groups with equal rewards are sampled up to `resample` times more. Where `grpo` asks for
     evaluation, `judged` are answered. With `resume` the last checkpoint in `out` is continued.
     Raises InputError for unknown rewards, settings that do not fit, and a loss that is no number.
     """
     from trl import GRPOConfig, GRPOTrainer
 
+    from anomalyr1.training.rollout_grammar import keep_to_grammar
     from anomalyr1.training.shared_prefix import SharedPrefixGRPOTrainer, find_obstacle
     from anomalyr1.training.shared_rollout import find_rollout_obstacle
 
@@ -71,6 +73,7 @@ def train_grpo(
     obstacle = obstacle or find_rollout_obstacle(getattr(trainer, "generation_config", None))
     if isinstance(trainer, SharedPrefixGRPOTrainer) and obstacle is not None:
         say(f"rollouts compute each prompt anew: {obstacle}")
+    keep_to_grammar(trainer)
     if resample > 0:
         resample_equal_groups(trainer, resample)
     judge_while_training(trainer, checkpoint, judged)

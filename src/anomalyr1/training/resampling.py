@@ -83,11 +83,11 @@ def _own_samples(trainer: Any, equal: torch.Tensor, count: int) -> list[int]:
 def _replace(output: Any, fresh: Any, chosen: list[int]) -> Any:
     """The rollout with the completions of `chosen` taken from `fresh`, in that order.
 
-    Of TRL's eight parts, completion ids, decoded completions and log-probabilities are a list with
-    one entry a sample; the prompt's parts stay.
+    Of TRL's eight parts, completion ids, their mask, decoded completions and log-probabilities are
+    lists with one entry a sample; the prompt's parts stay.
     """
     parts = list(output)
-    for place in (1, 3, 4):
+    for place in (1, 2, 3, 4):
         if parts[place] is not None:
             parts[place] = list(parts[place])
             for index, value in zip(chosen, fresh[place], strict=False):

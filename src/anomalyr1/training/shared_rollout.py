@@ -6,7 +6,7 @@ keeps its meaning; the samples' distribution is that of the usual rollout, up to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,11 +33,22 @@ def prefill_once(model: Any, num_images: Sequence[int] | None) -> Iterator[None]
         rest = {name: value for name, value in inputs.items() if name not in pictures}
         return stock(**rest, past_key_values=cache)
 
+    with replace_generate(model, generate):
+        yield
+
+
+@contextmanager
+def replace_generate(model: Any, generate: Callable[..., Any]) -> Iterator[None]:
+    """Inside, `model.generate` is the given one; it may call the one before."""
+    before = vars(model).get("generate")
     model.generate = generate
     try:
         yield
     finally:
-        del model.generate
+        if before is None:
+            del model.generate
+        else:
+            model.generate = before
 
 
 def find_rollout_obstacle(settings: Any) -> str | None:
@@ -48,6 +59,13 @@ def find_rollout_obstacle(settings: Any) -> str | None:
         return f"cache_implementation is {settings.cache_implementation!r}"
     if settings.use_cache is False:
         return "use_cache is false"
+    return find_decoding_obstacle(settings)
+
+
+def find_decoding_obstacle(settings: Any) -> str | None:
+    """Why a GenerationConfig does not sample one sequence a row, token by token."""
+    if settings is None:
+        return None
     if (settings.num_beams or 1) > 1 or (settings.num_return_sequences or 1) > 1:
         return "it searches with beams or returns several sequences a prompt"
     if settings.prompt_lookup_num_tokens or settings.penalty_alpha:
@@ -87,6 +105,7 @@ def _prefill(
         input_ids=input_ids[firsts, :-1],
         attention_mask=attention_mask[firsts, :-1],
         **once,
+        logits_processor=None,  # the token is not looked at, so that nothing need shape it
         generation_config=GenerationConfig(
             max_new_tokens=1, do_sample=False, return_dict_in_generate=True, pad_token_id=0
         ),
