@@ -11,7 +11,7 @@ from anomalyr1.hints import (
     draw_hint,
     find_regions,
 )
-from anomalyr1.types import Anomaly
+from anomalyr1.types import Anomaly, Region, SeenRegion
 
 
 def test_colours_say_what_the_map_marks_and_where() -> None:
@@ -44,30 +44,41 @@ def test_regions_are_boxes_of_the_picture_highest_peak_first() -> None:
     levels = np.zeros((40, 50), np.float32)
     levels[4:8, 10:20] = 0.6
     levels[30:32, 40:44] = 0.9
-    regions = find_regions(levels, (500, 200))
+    regions = find_regions(Anomaly(levels, 0.9), (500, 200))
     assert [region.box_xyxy for region in regions] == [(400, 150, 440, 160), (100, 20, 200, 40)]
     assert [region.confidence for region in regions] == pytest.approx([0.9, 0.6])
+
+
+def test_what_the_detector_makes_of_regions_goes_before_the_map() -> None:
+    levels = np.zeros((40, 80), np.float32)
+    levels[4:8, 10:20] = 0.6
+    seen = (SeenRegion((9.5, 4.0, 22.0, 8.0), 0.6, "dent"),)
+    (region,) = find_regions(Anomaly(levels, 0.9, seen), (160, 120))
+    assert region == Region((19.0, 12.0, 44.0, 24.0), "dent", confidence=0.6)
+    hint = describe_hint(Anomaly(levels, 0.9, seen), (80, 40), (80, 40), "absolute")
+    assert hint.regions == (((9, 4, 22, 8), 60),)
+    assert find_regions(Anomaly(levels, 0.9, ()), (160, 120)) == []
 
 
 def test_parts_of_a_region_that_nearly_touch_are_one() -> None:
     levels = np.zeros((40, 40), np.float32)
     levels[10:20, 10:12] = levels[10:20, 14:16] = 0.8
-    assert len(find_regions(levels, (40, 40))) == 1
+    assert len(find_regions(Anomaly(levels, 0.9), (40, 40))) == 1
     levels[10:20, 24:26] = 0.8
-    assert len(find_regions(levels, (40, 40))) == 2
+    assert len(find_regions(Anomaly(levels, 0.9), (40, 40))) == 2
 
 
 def test_faint_and_tiny_areas_are_no_regions() -> None:
     levels = np.zeros((40, 40), np.float32)
     levels[5:15, 5:15] = 0.45
     levels[30, 30] = 1.0
-    assert find_regions(levels, (40, 40)) == []
+    assert find_regions(Anomaly(levels, 0.9), (40, 40)) == []
 
 
 def test_regions_are_bounded_in_number() -> None:
     levels = np.zeros((80, 80), np.float32)
     levels[::8, ::8] = levels[1::8, ::8] = 0.9
-    assert len(find_regions(levels, (80, 80))) == MOST_REGIONS
+    assert len(find_regions(Anomaly(levels, 0.9), (80, 80))) == MOST_REGIONS
 
 
 def test_a_hint_is_worded_in_the_models_frame_and_in_reading_order() -> None:

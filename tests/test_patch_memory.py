@@ -22,6 +22,8 @@ from anomalyr1.detectors.patch_memory import (
     compute_shift,
     working_size,
 )
+from anomalyr1.detectors.regions import KINDS
+from anomalyr1.hints import find_regions
 from anomalyr1.types import InputError
 
 BUNDLED = NANO_FOLDER / "hint"
@@ -50,6 +52,19 @@ class _Head:
 
     def run(self, _names: None, inputs: dict[str, Any]) -> list[Any]:
         return [4.0 * inputs["distances"][:, :1] - 2.0]
+
+
+class _Regions:
+    """Every region is moved to the upper left of what is seen, looks like the third kind, and is
+    as likely as `truth`, a logit, says."""
+
+    def __init__(self, truth: float) -> None:
+        self._truth = truth
+
+    def run(self, _names: None, inputs: dict[str, Any]) -> list[Any]:
+        count = len(inputs["own"])
+        boxes = np.array([[0.0, 0.0, 0.5, 0.5]] * count, np.float32)
+        return [boxes, np.eye(len(KINDS))[[2] * count], np.array([self._truth] * count)]
 
 
 def make_detector() -> PatchMemoryDetector:
@@ -189,3 +204,25 @@ def test_the_bundled_detector_takes_any_size(size_wh: tuple[int, int]) -> None:
     anomaly = detector.detect(Image.new("RGB", size_wh, (120, 120, 120)), [make_tile(0)])
     marked = np.asarray(anomaly.anomaly_map)
     assert np.isfinite(marked).all() and 0.0 <= anomaly.score <= 1.0
+
+
+def test_regions_are_moved_and_named_where_the_detector_can() -> None:
+    references = (make_tile(1), make_tile(2))
+    spotted = make_tile(1, spot=True)
+    plain = make_detector().detect(spotted, references)
+    moved, doubted = (
+        PatchMemoryDetector(_Backbone(), _Head(), _Regions(truth)).detect(spotted, references)
+        for truth in (4.0, -60.0)
+    )
+    assert doubted.regions == () and doubted.score < 0.5 < plain.score
+    assert plain.regions is None and (plain.anomaly_map == moved.anomaly_map).all()
+    assert moved.regions
+    grid_hw, views = make_detector().view(spotted, references)
+    assert grid_hw == moved.anomaly_map.shape
+    for view, region, own in zip(
+        views, moved.regions, find_regions(plain, grid_hw[::-1]), strict=True
+    ):
+        assert region.kind == KINDS[2] and region.peak == own.confidence
+        assert region.box_xyxy[:2] == pytest.approx([max(0.0, side) for side in view.frame[:2]])
+        assert region.box_xyxy != own.box_xyxy
+    assert make_detector().view(make_tile(1), references) == (grid_hw, [])

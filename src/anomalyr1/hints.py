@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from anomalyr1.geometry import to_model
-from anomalyr1.types import Anomaly, Box, BoxFrame, Hint, Region
+from anomalyr1.types import Anomaly, Box, BoxFrame, Hint, Region, SeenRegion
 
 REGION_LEVEL = 0.15
 """A region is where the map is at least this high ..."""
@@ -42,18 +44,23 @@ def draw_hint(anomaly_map: NDArray[np.float32], size_wh: tuple[int, int]) -> Ima
     return Image.fromarray(pixels)
 
 
-def find_regions(anomaly_map: NDArray[np.float32], size_wh: tuple[int, int]) -> list[Region]:
-    """The regions that stand out in a map (h, w), at most MOST_REGIONS, highest peak first.
+@dataclass(frozen=True, slots=True)
+class MapRegion:
+    """A region of a map (h, w): its highest value, and the `rows` and `columns` (n,) of the cells
+    that its box is drawn around."""
 
-    Boxes are in pixels of the picture of `size_wh` that the map covers; `confidence` is the peak.
-    """
+    peak: float
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+
+
+def find_map_regions(anomaly_map: NDArray[np.float32]) -> list[MapRegion]:
+    """The regions that stand out in a map (h, w), at most MOST_REGIONS, highest peak first."""
     import cv2
 
-    height, width = anomaly_map.shape
     high = (anomaly_map >= REGION_LEVEL).astype(np.uint8)
     joined = cv2.dilate(high, np.ones((_GAP_CELLS, _GAP_CELLS), np.uint8))
     count, labels = cv2.connectedComponents(joined, connectivity=8)
-    scale_x, scale_y = size_wh[0] / width, size_wh[1] / height
     found = []
     for number in range(1, count):
         rows, columns = np.nonzero((labels == number) & (high > 0))
@@ -61,15 +68,36 @@ def find_regions(anomaly_map: NDArray[np.float32], size_wh: tuple[int, int]) -> 
         if len(rows) < _LEAST_CELLS or peak < REGION_PEAK:
             continue
         core = anomaly_map[rows, columns] >= REGION_SHARE * peak
-        rows, columns = rows[core], columns[core]
-        box: Box = (
-            float(columns.min() * scale_x),
-            float(rows.min() * scale_y),
-            float((columns.max() + 1) * scale_x),
-            float((rows.max() + 1) * scale_y),
-        )
-        found.append(Region(box, confidence=peak))
-    return sorted(found, key=lambda region: -(region.confidence or 0.0))[:MOST_REGIONS]
+        found.append(MapRegion(peak, rows[core], columns[core]))
+    return sorted(found, key=lambda region: -region.peak)[:MOST_REGIONS]
+
+
+def bound_region(region: MapRegion) -> Box:
+    """The box around a region's cells, xyxy in cells of the map."""
+    return (
+        float(region.columns.min()),
+        float(region.rows.min()),
+        float(region.columns.max() + 1),
+        float(region.rows.max() + 1),
+    )
+
+
+def find_regions(anomaly: Anomaly, size_wh: tuple[int, int]) -> list[Region]:
+    """What stands out in a map, highest peak first: boxes in pixels of the picture of `size_wh`
+    that the map covers; `confidence` is the peak, `defect_type` the kind that it looks like, or "".
+    The detector's own regions, or else those of `find_map_regions`."""
+    seen = anomaly.regions
+    if seen is None:
+        found = find_map_regions(anomaly.anomaly_map)
+        seen = tuple(SeenRegion(bound_region(region), region.peak) for region in found)
+    height, width = anomaly.anomaly_map.shape
+    across, down = size_wh[0] / width, size_wh[1] / height
+    regions = []
+    for region in seen:
+        left, top, right, bottom = region.box_xyxy
+        box = (left * across, top * down, right * across, bottom * down)
+        regions.append(Region(box, region.kind, confidence=region.peak))
+    return regions
 
 
 def describe_hint(
@@ -80,7 +108,7 @@ def describe_hint(
     `size_wh` is the picture's size in pixels, `shown_wh` the size at which the model sees it.
     """
     regions = sorted(
-        find_regions(anomaly.anomaly_map, size_wh),
+        find_regions(anomaly, size_wh),
         key=lambda region: (region.box_xyxy[1], region.box_xyxy[0]),
     )
     return Hint(

@@ -24,6 +24,8 @@ HINT = (
 )
 HINT_SCORE = "The map's score is {score} out of 100."
 HINT_REGIONS = "Its regions, with peaks out of 100: {boxes}; the peaks: {peaks} out of 100."
+_BEFORE, _BETWEEN = HINT_REGIONS.partition("{peaks}")[0].split("{boxes}")
+_BOX = re.compile(r"\[(\d{1,5}), (\d{1,5}), (\d{1,5}), (\d{1,5})\]")
 HINT_NO_REGION = "It has no region."
 INSPECTION = (
     "Is this product normal or anomalous? Reason in <think></think>, then answer in "
@@ -181,6 +183,20 @@ def _word_hint(hint: Hint) -> str:
     boxes = ", ".join(str(list(box)) for box, _peak in hint.regions)
     peaks = ", ".join(str(peak) for _box, peak in hint.regions)
     return f"{score} {HINT_REGIONS.format(boxes=boxes, peaks=peaks)}"
+
+
+def read_hint_boxes(text: str) -> tuple[tuple[int, int, int, int], ...]:
+    """The boxes that a text lists as a hint's regions, as `Prompt.boxes` holds them. Any text may
+    come.
+
+    >>> read_hint_boxes("Its regions, with peaks out of 100: [1, 2, 3, 4]; the peaks: 97 out of")
+    ((1, 2, 3, 4),)
+    >>> read_hint_boxes("Holes at [1, 2, 3, 4] are meant.")
+    ()
+    """
+    listed, after, _ = text.partition(_BEFORE)[2].partition(_BETWEEN)
+    boxes = (map(int, box) for box in (_BOX.findall(listed) if after else ()))
+    return tuple((left, top, right, bottom) for left, top, right, bottom in boxes)
 
 
 def _build_prompt(

@@ -27,6 +27,8 @@ from anomalyr1.detectors.distances import (
     leave_out,
 )
 from anomalyr1.detectors.reference_cache import Computed, ReferenceCache, open_cache
+from anomalyr1.detectors.regions import RegionView, judge_regions, read_regions, view_region
+from anomalyr1.hints import find_map_regions
 from anomalyr1.types import Anomaly, InputError
 
 WORKING_AREA = 448 * 448
@@ -34,6 +36,8 @@ WORKING_AREA = 448 * 448
 
 TOP_SHARE = 0.001
 """A picture's score is the mean of this share of its highest map logits."""
+
+REGIONS_NAME = "regions.onnx"
 
 _MEMORIES_KEPT = 8
 
@@ -50,9 +54,13 @@ class PatchMemoryDetector:
     """Loaded once; references' features and calibration are kept by content, sets of two or more
     on disk too where a cache is given."""
 
-    def __init__(self, backbone: Any, head: Any, cache: ReferenceCache | None = None) -> None:
+    def __init__(
+        self, backbone: Any, head: Any, regions: Any = None, cache: ReferenceCache | None = None
+    ) -> None:
+        """Open sessions of the networks; without `regions`, the map's stay as they are."""
         self._backbone = backbone
         self._head = head
+        self._regions = regions
         self._cache = cache
         self._calibrated: OrderedDict[bytes, Calibrated] = OrderedDict()
         self._hashed: tuple[Sequence[Image.Image], bytes] | None = None
@@ -61,18 +69,45 @@ class PatchMemoryDetector:
     def load(
         cls, folder: Path, num_threads: int | None = None, *, keep_references: bool = False
     ) -> PatchMemoryDetector:
-        """Read `backbone.onnx` and `head.onnx` from a folder; `keep_references`: on disk, too, for
-        the next run (see `reference_cache`). Raises InputError when a network is missing."""
+        """Read `backbone.onnx`, `head.onnx` and, where it is there, `regions.onnx` from a folder;
+        `keep_references`: on disk, too, for the next run (see `reference_cache`). Raises InputError
+        when one of the first two is missing."""
         networks = (folder / "backbone.onnx", folder / "head.onnx")
         backbone, head = (open_session(path, num_threads) for path in networks)
+        path = folder / REGIONS_NAME
+        regions = open_session(path, num_threads) if path.is_file() else None
         code = (Path(__file__), Path(distances.__file__))
-        return cls(backbone, head, open_cache(networks, code) if keep_references else None)
+        return cls(backbone, head, regions, open_cache(networks, code) if keep_references else None)
 
     def detect(self, picture: Image.Image, references: Sequence[Image.Image]) -> Anomaly:
-        """Map (h, w) float32 at stride 4 of the working size and score, both sigmoid of logits."""
+        """Map (h, w) float32 at stride 4 of the working size and score, both sigmoid of logits; and
+        the map's regions, as the network for them judges them."""
+        features, channels, logits = self._look(picture, references)
+        anomaly = build_anomaly(logits)
+        if self._regions is None:
+            return anomaly
+        found = find_map_regions(anomaly.anomaly_map)
+        seen = read_regions(self._regions, features, channels, logits, found)
+        return judge_regions(anomaly, seen)
+
+    def view(
+        self, picture: Image.Image, references: Sequence[Image.Image]
+    ) -> tuple[tuple[int, int], list[RegionView]]:
+        """The height and width of the map in cells, and what there is to see of its regions."""
+        features, channels, logits = self._look(picture, references)
+        found = find_map_regions(build_anomaly(logits).anomaly_map)
+        height, width = logits.shape
+        views = [view_region(features, channels, logits, region) for region in found]
+        return (height, width), views
+
+    def _look(
+        self, picture: Image.Image, references: Sequence[Image.Image]
+    ) -> tuple[Features, NDArray[np.float32], NDArray[np.float32]]:
+        """Features, distance channels, and the calibrated logits of the map."""
         calibrated = self._calibrate(references)
-        logits = self._logits(self.features(picture), calibrated.memory)
-        return build_anomaly(logits - calibrated.shift)
+        features = self.features(picture)
+        channels = build_channels(features, calibrated.memory)
+        return features, channels, run_head(self._head, features, channels) - calibrated.shift
 
     def features(self, picture: Image.Image) -> Features:
         """Features of an RGB picture at strides 4, 8 and 16 of its working size."""

@@ -33,7 +33,18 @@ from anomalyr1.prompts import (
     to_chat,
 )
 from anomalyr1.rewards import render_solution
-from anomalyr1.types import Anomaly, BoxFrame, Hint, InputError, Prompt, Question, Record, Region
+from anomalyr1.training.workers import use_one_thread
+from anomalyr1.types import (
+    Anomaly,
+    BoxFrame,
+    Hint,
+    InputError,
+    Prompt,
+    Question,
+    Record,
+    Region,
+    SeenRegion,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +96,7 @@ _detector: PatchMemoryDetector | None = None
 
 def _open(folder: Path) -> None:
     global _detector
+    use_one_thread()
     _detector = PatchMemoryDetector.load(folder, num_threads=1)
 
 
@@ -123,9 +135,17 @@ def _write_product_hints(task: tuple[list[tuple[Record, Path]], list[int]]) -> l
 def save_anomaly(path: Path, anomaly: Anomaly) -> None:
     """Write an anomaly whole or not at all; the map is kept in float16."""
     temporary = path.with_suffix(".tmp")
+    arrays: dict[str, Any] = {
+        "anomaly_map": anomaly.anomaly_map.astype(np.float16),
+        "score": np.float64(anomaly.score),
+    }
+    if anomaly.regions is not None:
+        regions = anomaly.regions
+        arrays["boxes"] = np.array([region.box_xyxy for region in regions]).reshape(-1, 4)
+        arrays["peaks"] = np.array([region.peak for region in regions])
+        arrays["names"] = np.array([region.kind for region in regions], dtype=np.str_)
     with temporary.open("wb") as file:
-        levels = anomaly.anomaly_map.astype(np.float16)
-        np.savez_compressed(file, anomaly_map=levels, score=np.float32(anomaly.score))
+        np.savez_compressed(file, **arrays)
     temporary.replace(path)
 
 
@@ -133,7 +153,15 @@ def load_anomaly(path: Path) -> Anomaly:
     """What `save_anomaly` wrote. Raises InputError for a file that is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Anomaly(arrays["anomaly_map"].astype(np.float32), float(arrays["score"]))
+            regions = None
+            if "boxes" in arrays:
+                told = (arrays[name].tolist() for name in ("boxes", "peaks", "names"))
+                regions = tuple(
+                    SeenRegion((left, top, right, bottom), peak, kind)
+                    for (left, top, right, bottom), peak, kind in zip(*told, strict=True)
+                )
+            anomaly_map = arrays["anomaly_map"].astype(np.float32)
+            return Anomaly(anomaly_map, float(arrays["score"]), regions)
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise InputError(
             f"hint {path} cannot be read ({error}): delete it and run again"
