@@ -26,7 +26,7 @@ from anomalyr1.training.dataset import (
     place_regions,
     save_anomaly,
 )
-from anomalyr1.types import Anomaly, Box, Hint, InputError, Prompt, Record, Region
+from anomalyr1.types import Anomaly, Box, Hint, HintRegion, InputError, Prompt, Record, Region
 
 pytest.importorskip("torch")
 
@@ -143,7 +143,7 @@ def test_only_so_many_boxes_are_taught(tmp_path: Path) -> None:
 def test_what_the_hint_shows_is_named_with_its_box_where_that_fits(
     tmp_path: Path, hinted: tuple[Box, ...], named: list[tuple[str, Box]]
 ) -> None:
-    hint = Hint(90, tuple((box, 80) for box in hinted))
+    hint = Hint(90, tuple(HintRegion(box, 80, "centre") for box in hinted))
     regions = make_record(tmp_path).regions
     shown = Shown(Prompt("1", "", ()), (), hint, (400, 300), (224, 168))
     placed = place_regions(regions, shown, "absolute", 0.5)

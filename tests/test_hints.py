@@ -5,13 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from anomalyr1.data.wording import KIND_WORDS
 from anomalyr1.hints import (
     MOST_REGIONS,
     describe_hint,
     draw_hint,
     find_regions,
+    scale_score,
 )
-from anomalyr1.types import Anomaly
+from anomalyr1.types import Anomaly, HintRegion
 
 
 def test_colours_say_what_the_map_marks_and_where() -> None:
@@ -44,30 +46,54 @@ def test_regions_are_boxes_of_the_picture_highest_peak_first() -> None:
     levels = np.zeros((40, 50), np.float32)
     levels[4:8, 10:20] = 0.6
     levels[30:32, 40:44] = 0.9
-    regions = find_regions(levels, (500, 200))
+    regions = find_regions(Anomaly(levels, 0.9), (500, 200))
     assert [region.box_xyxy for region in regions] == [(400, 150, 440, 160), (100, 20, 200, 40)]
     assert [region.confidence for region in regions] == pytest.approx([0.9, 0.6])
+
+
+def test_a_region_is_of_the_kind_that_most_of_its_cells_look_like() -> None:
+    levels = np.zeros((40, 40), np.float32)
+    levels[4:8, 10:20] = 0.6
+    levels[30:32, 20:24] = 0.9
+    kinds = np.zeros((40, 40), np.uint8)
+    kinds[4:8, 10:20] = 1 + list(KIND_WORDS).index("dent")
+    kinds[4:8, 10:12] = 1 + list(KIND_WORDS).index("crack")
+    regions = find_regions(Anomaly(levels, 0.9, kinds), (40, 40))
+    assert [region.defect_type for region in regions] == ["", "dent"]
+    hint = describe_hint(Anomaly(levels, 0.9, kinds), (40, 40), (40, 40), "absolute")
+    assert [region.kind for region in hint.regions] == ["dent", ""]
+
+
+def test_scores_near_one_can_still_be_told_apart() -> None:
+    assert [scale_score(score) for score in (0.0, 0.01, 0.5, 0.99, 0.999, 1.0)] == [
+        0,
+        27,
+        50,
+        73,
+        85,
+        100,
+    ]
 
 
 def test_parts_of_a_region_that_nearly_touch_are_one() -> None:
     levels = np.zeros((40, 40), np.float32)
     levels[10:20, 10:12] = levels[10:20, 14:16] = 0.8
-    assert len(find_regions(levels, (40, 40))) == 1
+    assert len(find_regions(Anomaly(levels, 0.9), (40, 40))) == 1
     levels[10:20, 24:26] = 0.8
-    assert len(find_regions(levels, (40, 40))) == 2
+    assert len(find_regions(Anomaly(levels, 0.9), (40, 40))) == 2
 
 
 def test_faint_and_tiny_areas_are_no_regions() -> None:
     levels = np.zeros((40, 40), np.float32)
     levels[5:15, 5:15] = 0.45
     levels[30, 30] = 1.0
-    assert find_regions(levels, (40, 40)) == []
+    assert find_regions(Anomaly(levels, 0.9), (40, 40)) == []
 
 
 def test_regions_are_bounded_in_number() -> None:
     levels = np.zeros((80, 80), np.float32)
     levels[::8, ::8] = levels[1::8, ::8] = 0.9
-    assert len(find_regions(levels, (80, 80))) == MOST_REGIONS
+    assert len(find_regions(Anomaly(levels, 0.9), (80, 80))) == MOST_REGIONS
 
 
 def test_a_hint_is_worded_in_the_models_frame_and_in_reading_order() -> None:
@@ -75,7 +101,10 @@ def test_a_hint_is_worded_in_the_models_frame_and_in_reading_order() -> None:
     levels[30:32, 2:6] = 0.95
     levels[4:8, 10:20] = 0.61
     hint = describe_hint(Anomaly(levels, 0.876), (400, 400), (80, 80), "absolute")
-    assert hint.score == 88
-    assert hint.regions == (((20, 8, 40, 16), 61), ((4, 60, 12, 64), 95))
+    assert hint.score == 60
+    assert hint.regions == (
+        HintRegion((20, 8, 40, 16), 61, "top"),
+        HintRegion((4, 60, 12, 64), 95, "bottom left"),
+    )
     relative = describe_hint(Anomaly(levels, 0.1), (400, 400), (80, 80), "relative_1000")
-    assert relative.regions[0][0] == (250, 100, 500, 200)
+    assert relative.regions[0].box == (250, 100, 500, 200)

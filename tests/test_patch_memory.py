@@ -22,6 +22,7 @@ from anomalyr1.detectors.patch_memory import (
     compute_shift,
     working_size,
 )
+from anomalyr1.hints import find_regions
 from anomalyr1.types import InputError
 
 BUNDLED = NANO_FOLDER / "hint"
@@ -50,6 +51,13 @@ class _Head:
 
     def run(self, _names: None, inputs: dict[str, Any]) -> list[Any]:
         return [4.0 * inputs["distances"][:, :1] - 2.0]
+
+
+class _Kinds:
+    """Every region looks like the third kind."""
+
+    def run(self, _names: None, inputs: dict[str, Any]) -> list[Any]:
+        return [np.eye(14)[[2] * len(inputs["regions"])]]
 
 
 def make_detector() -> PatchMemoryDetector:
@@ -189,3 +197,15 @@ def test_the_bundled_detector_takes_any_size(size_wh: tuple[int, int]) -> None:
     anomaly = detector.detect(Image.new("RGB", size_wh, (120, 120, 120)), [make_tile(0)])
     marked = np.asarray(anomaly.anomaly_map)
     assert np.isfinite(marked).all() and 0.0 <= anomaly.score <= 1.0
+
+
+def test_regions_are_named_where_the_detector_can() -> None:
+    references = (make_tile(1), make_tile(2))
+    spotted = make_tile(1, spot=True)
+    plain = make_detector().detect(spotted, references)
+    named = PatchMemoryDetector(_Backbone(), _Head(), _Kinds()).detect(spotted, references)
+    assert plain.kinds is None and (plain.anomaly_map == named.anomaly_map).all()
+    assert named.kinds is not None and set(np.unique(named.kinds)) == {0, 3}
+    assert (named.anomaly_map[named.kinds == 3] > 0.2).all()
+    boxes = [box for box, _ in make_detector().describe(spotted, references)]
+    assert boxes == [region.box_xyxy for region in find_regions(named, spotted.size)]

@@ -18,13 +18,20 @@ from anomalyr1.prompts import (
     render_inspection_answer,
     to_chat,
 )
-from anomalyr1.types import Hint, InputError, Prompt, Question, Record, Region
+from anomalyr1.types import Hint, HintRegion, InputError, Prompt, Question, Record, Region
 
 QUESTION = Question(
     "Is there any defect in the object?", {"A": "Yes.", "B": "No."}, "A", "Anomaly Detection"
 )
 
-HINT = Hint(93, (((12, 30, 44, 61), 97), ((80, 90, 99, 120), 58)))
+HINT = Hint(
+    93,
+    (
+        HintRegion((12, 30, 44, 61), 97, "top left", "scratch"),
+        HintRegion((80, 90, 99, 120), 58, "centre", "dent"),
+        HintRegion((84, 90, 101, 124), 55, "centre", "dent"),
+    ),
+)
 
 
 def make_record(**changes: object) -> Record:
@@ -76,10 +83,17 @@ def test_pictures_are_indexed_references_first_then_picture_then_map(
     assert pictures == list(range(num_references + 1 + with_hint))
 
 
-def test_a_hint_is_also_given_in_numbers() -> None:
+def test_a_hint_is_also_given_in_words() -> None:
     said = user_parts(build_inspection_prompt(make_record(), num_references=0, hint=HINT))[-1]
-    assert "score is 93 out of 100" in str(said)
-    assert "[12, 30, 44, 61], [80, 90, 99, 120]; the peaks: 97, 58 out of 100." in str(said)
+    assert "score is extreme, 93 out of 100." in str(said)
+    boxes = "[12, 30, 44, 61], [80, 90, 99, 120], [84, 90, 101, 124]"
+    assert f"{boxes}; the peaks: 97, 58, 55 out of 100." in str(said)
+    assert "bright at the top left, at the centre. It looks like a scratch, like a dent." in str(
+        said
+    )
+    unnamed = Hint(60, (HintRegion((12, 30, 44, 61), 97, "top left"),))
+    said = user_parts(build_inspection_prompt(make_record(), num_references=0, hint=unnamed))[-1]
+    assert "raised, 60" in str(said) and "looks like" not in str(said)
     quiet = user_parts(build_inspection_prompt(make_record(), num_references=0, hint=Hint(2)))[-1]
     assert "no region" in str(quiet) and "[" not in str(quiet).partition("Is this")[0]
 

@@ -18,7 +18,7 @@ from anomalyr1.reasoning import (
     find_places,
     name_kind,
 )
-from anomalyr1.types import Region
+from anomalyr1.types import Hint, Region
 
 OPTIONS = {"A": "Scratch", "B": "Dent", "C": "Vitamin C", "D": "No defect", "E": "Top left."}
 YES_NO = {"A": "Yes", "B": "No"}
@@ -239,7 +239,7 @@ def test_the_projects_own_reasoning_is_read_back(kind: str) -> None:
             left, top = 10 + 33 * column, 10 + 33 * row
             box = (float(left), float(top), left + 9.0, top + 9.0)
             regions = [Region(box, kind)]
-            text = write_reasoning("anomalous", regions, (99, 99), rng, with_hint=True)
+            text = write_reasoning("anomalous", regions, (99, 99), rng, hint=Hint(70))
             assert conclude_verdict(text) == "anomalous"
             assert find_kinds(text) == {kind}
             assert find_places(text) == {grid_words(box, (99, 99))}

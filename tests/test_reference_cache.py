@@ -23,7 +23,7 @@ def detect(
 ) -> tuple[Anomaly, int]:
     """What a detector that was just loaded says, and how many pictures its network saw."""
     backbone = _Backbone()
-    detector = PatchMemoryDetector(backbone, _Head(), ReferenceCache(folder, version))
+    detector = PatchMemoryDetector(backbone, _Head(), cache=ReferenceCache(folder, version))
     return detector.detect(make_tile(5, spot=True), references), backbone.num_runs
 
 

@@ -161,6 +161,42 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(
         assert torch.allclose(value, weights[1][name], atol=1e-6), name
 
 
+def test_verdicts_without_reasoning_weigh_what_the_rows_say(
+    records: list[Record], tmp_path: Path
+) -> None:
+    from anomalyr1.training.sft import train_sft
+
+    def train(verdict_weight: float, without_reasoning: float) -> float:
+        trainer = train_sft(
+            build_nano(TINY, seed=0),
+            hinted(records),
+            RowSettings(without_reasoning=without_reasoning, verdict_weight=verdict_weight),
+            {**sft_settings(1), "logging_steps": 1},
+            tmp_path / f"{verdict_weight}-{without_reasoning}",
+            seed=0,
+            resume=False,
+        )
+        return float(trainer.state.log_history[0]["loss"])
+
+    untrained = float(np.log(1024))
+    assert train(2.0, 1.0) - train(0.0, 1.0) == pytest.approx(2 * untrained, rel=0.3)
+    assert train(2.0, 0.0) == pytest.approx(train(0.0, 0.0))
+
+
+def test_a_verdict_is_found_only_where_an_answer_begins_with_it() -> None:
+    from anomalyr1.training.sft import find_verdicts
+
+    labels = torch.tensor(
+        [
+            [-100, 7, 8, 3, 4, -100],
+            [-100, -100, -100, 7, 8, 5],
+            [-100, 1, 7, 8, 3, -100],
+            [-100, -100, -100, -100, 7, 8],
+        ]
+    )
+    assert find_verdicts(labels, [7, 8]).nonzero().tolist() == [[0, 3], [1, 5]]
+
+
 def test_a_checkpoint_written_and_loaded_says_the_same(
     tiny: Checkpoint, records: list[Record], tmp_path: Path
 ) -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from anomalyr1.data.defects import DEFECT_KINDS
 from anomalyr1.data.wording import KIND_WORDS, describe_defect, severity_word, write_reasoning
-from anomalyr1.types import Region
+from anomalyr1.prompts import build_inspection_prompt
+from anomalyr1.reasoning.inspection import find_places
+from anomalyr1.types import Hint, HintRegion, Record, Region
 
 TOP_LEFT = (0.0, 0.0, 20.0, 20.0)
 BOTTOM_RIGHT = (80.0, 80.0, 99.0, 99.0)
+HINT = Hint(71)
 
 
 def _scratch(box: tuple[float, float, float, float] = TOP_LEFT) -> Region:
@@ -45,7 +50,11 @@ def test_reasoning_speaks_of_the_map_only_where_there_is_one_and_ends_in_the_ver
     label = "anomalous" if regions else "normal"
     for seed in range(8):
         text = write_reasoning(
-            label, regions, (100, 100), np.random.default_rng(seed), with_hint=with_hint
+            label,
+            regions,
+            (100, 100),
+            np.random.default_rng(seed),
+            hint=HINT if with_hint else None,
         )
         assert ("map" in text.lower()) == with_hint
         assert text.endswith(f"the part is {label}.")
@@ -59,15 +68,31 @@ def test_reasoning_names_each_place_once() -> None:
         [_scratch(), _scratch()],
         (100, 100),
         np.random.default_rng(0),
-        with_hint=True,
+        hint=HINT,
     )
-    assert text.partition(".")[0].count("top left") == 1
+    assert text.split(". ")[1].count("top left") == 1
+
+
+def test_reasoning_says_the_map_in_the_words_of_the_prompt() -> None:
+    hint = Hint(71, (HintRegion((0, 0, 9, 9), 97, "top left", "scratch"),))
+    text = write_reasoning(
+        "anomalous",
+        [_scratch(), _scratch(BOTTOM_RIGHT)],
+        (100, 100),
+        np.random.default_rng(0),
+        hint=hint,
+    )
+    prompt = build_inspection_prompt(Record("1", Path("1.png")), num_references=0, hint=hint)
+    told = str(prompt.messages[1].parts[-1])
+    assert "The map's score is high" in told and text.startswith("The map's score is high. ")
+    assert "at the top left." in told and "at the top left, at the bottom right." in text
+    assert find_places(text.split(". ")[1]) == {"top left", "bottom right"}
 
 
 def test_wording_varies_between_seeds_and_repeats_for_one() -> None:
     texts = [
         write_reasoning(
-            "anomalous", [_scratch()], (100, 100), np.random.default_rng(seed), with_hint=True
+            "anomalous", [_scratch()], (100, 100), np.random.default_rng(seed), hint=HINT
         )
         for seed in (*range(10), 0)
     ]
@@ -88,6 +113,6 @@ def test_an_anomalous_record_without_boxes_or_words_still_has_a_reasoning(
 ) -> None:
     regions = [] if region is None else [region]
     text = write_reasoning(
-        "anomalous", regions, (100, 100), np.random.default_rng(0), with_hint=with_hint
+        "anomalous", regions, (100, 100), np.random.default_rng(0), hint=HINT if with_hint else None
     )
     assert said in text and "  " not in text and "the ." not in text

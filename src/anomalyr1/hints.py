@@ -1,13 +1,17 @@
-"""The anomaly map as the model is shown it: a picture, and its score and regions in numbers."""
+"""The anomaly map as the model is shown it: a picture, and its score and regions in words."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalyr1.geometry import to_model
-from anomalyr1.types import Anomaly, Box, BoxFrame, Hint, Region
+from anomalyr1.data.wording import KIND_WORDS
+from anomalyr1.geometry import grid_words, to_model
+from anomalyr1.types import Anomaly, Box, BoxFrame, Hint, HintRegion, Region
 
 REGION_LEVEL = 0.15
 """A region is where the map is at least this high ..."""
@@ -19,6 +23,8 @@ REGION_SHARE = 0.5
 """Its box holds what is at least this share of its peak."""
 
 MOST_REGIONS = 12
+
+_KINDS = tuple(KIND_WORDS)
 
 _GAP_CELLS = 3
 """Parts of a region fewer map cells apart than this are one."""
@@ -42,18 +48,23 @@ def draw_hint(anomaly_map: NDArray[np.float32], size_wh: tuple[int, int]) -> Ima
     return Image.fromarray(pixels)
 
 
-def find_regions(anomaly_map: NDArray[np.float32], size_wh: tuple[int, int]) -> list[Region]:
-    """The regions that stand out in a map (h, w), at most MOST_REGIONS, highest peak first.
+@dataclass(frozen=True, slots=True)
+class MapRegion:
+    """A region of a map (h, w): its highest value, and the `rows` and `columns` (n,) of the cells
+    that its box is drawn around."""
 
-    Boxes are in pixels of the picture of `size_wh` that the map covers; `confidence` is the peak.
-    """
+    peak: float
+    rows: NDArray[np.intp]
+    columns: NDArray[np.intp]
+
+
+def find_map_regions(anomaly_map: NDArray[np.float32]) -> list[MapRegion]:
+    """The regions that stand out in a map (h, w), at most MOST_REGIONS, highest peak first."""
     import cv2
 
-    height, width = anomaly_map.shape
     high = (anomaly_map >= REGION_LEVEL).astype(np.uint8)
     joined = cv2.dilate(high, np.ones((_GAP_CELLS, _GAP_CELLS), np.uint8))
     count, labels = cv2.connectedComponents(joined, connectivity=8)
-    scale_x, scale_y = size_wh[0] / width, size_wh[1] / height
     found = []
     for number in range(1, count):
         rows, columns = np.nonzero((labels == number) & (high > 0))
@@ -61,34 +72,65 @@ def find_regions(anomaly_map: NDArray[np.float32], size_wh: tuple[int, int]) -> 
         if len(rows) < _LEAST_CELLS or peak < REGION_PEAK:
             continue
         core = anomaly_map[rows, columns] >= REGION_SHARE * peak
-        rows, columns = rows[core], columns[core]
-        box: Box = (
-            float(columns.min() * scale_x),
-            float(rows.min() * scale_y),
-            float((columns.max() + 1) * scale_x),
-            float((rows.max() + 1) * scale_y),
-        )
-        found.append(Region(box, confidence=peak))
-    return sorted(found, key=lambda region: -(region.confidence or 0.0))[:MOST_REGIONS]
+        found.append(MapRegion(peak, rows[core], columns[core]))
+    return sorted(found, key=lambda region: -region.peak)[:MOST_REGIONS]
+
+
+def find_regions(anomaly: Anomaly, size_wh: tuple[int, int]) -> list[Region]:
+    """The regions of `find_map_regions` as boxes in pixels of the picture of `size_wh` that the map
+    covers; `confidence` is the peak, `defect_type` the commonest kind of its cells, or ""."""
+    found = []
+    for region in find_map_regions(anomaly.anomaly_map):
+        kind = 0
+        if anomaly.kinds is not None:
+            kind = int(np.bincount(anomaly.kinds[region.rows, region.columns]).argmax())
+        box = place_region(region, anomaly.anomaly_map.shape, size_wh)
+        found.append(Region(box, _KINDS[kind - 1] if kind else "", confidence=region.peak))
+    return found
+
+
+def place_region(region: MapRegion, grid_hw: tuple[int, ...], size_wh: tuple[int, int]) -> Box:
+    """The box around a region's cells, in pixels of the picture of `size_wh` that a map of
+    `grid_hw` cells covers."""
+    scale_x, scale_y = size_wh[0] / grid_hw[1], size_wh[1] / grid_hw[0]
+    return (
+        float(region.columns.min() * scale_x),
+        float(region.rows.min() * scale_y),
+        float((region.columns.max() + 1) * scale_x),
+        float((region.rows.max() + 1) * scale_y),
+    )
+
+
+def scale_score(score: float) -> int:
+    """A score in [0, 1] as 0 to 100: 50 is the decision line and 5 more are one more logit, so that
+    high scores can be told apart.
+
+    >>> scale_score(0.5), scale_score(0.88), scale_score(1.0)
+    (50, 60, 100)
+    """
+    kept = min(max(score, 1e-9), 1.0 - 1e-9)
+    return min(100, max(0, round(50.0 + 5.0 * math.log(kept / (1.0 - kept)))))
 
 
 def describe_hint(
     anomaly: Anomaly, size_wh: tuple[int, int], shown_wh: tuple[int, int], frame: BoxFrame
 ) -> Hint:
-    """Score and regions in the model's words: per cent, boxes in its frame, in reading order.
+    """Score and regions in the model's words: boxes in its frame, in reading order.
 
     `size_wh` is the picture's size in pixels, `shown_wh` the size at which the model sees it.
     """
     regions = sorted(
-        find_regions(anomaly.anomaly_map, size_wh),
+        find_regions(anomaly, size_wh),
         key=lambda region: (region.box_xyxy[1], region.box_xyxy[0]),
     )
     return Hint(
-        round(100 * anomaly.score),
+        scale_score(anomaly.score),
         tuple(
-            (
+            HintRegion(
                 to_model(region.box_xyxy, shown_wh, size_wh, frame),
                 round(100 * (region.confidence or 0.0)),
+                grid_words(region.box_xyxy, size_wh),
+                region.defect_type,
             )
             for region in regions
         ),

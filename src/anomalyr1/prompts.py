@@ -22,9 +22,26 @@ HINT = (
     "Anomaly map of this picture (red: unlike a normal part; green grows to the right and blue "
     "downwards):"
 )
-HINT_SCORE = "The map's score is {score} out of 100."
-HINT_REGIONS = "Its regions, with peaks out of 100: {boxes}; the peaks: {peaks} out of 100."
+HINT_SCORE = "The map's score is {strength}, {score} out of 100."
+HINT_REGIONS = (
+    "Its regions, with peaks out of 100: {boxes}; the peaks: {peaks} out of 100. "
+    "It is bright at the {places}."
+)
+HINT_KINDS = "It looks like a {kinds}."
 HINT_NO_REGION = "It has no region."
+STRENGTHS = (
+    "nil",
+    "minimal",
+    "faint",
+    "weak",
+    "low",
+    "fair",
+    "raised",
+    "high",
+    "strong",
+    "extreme",
+)
+"""Words for a score, one a tenth of its scale; from the sixth on it is above the decision line."""
 INSPECTION = (
     "Is this product normal or anomalous? Reason in <think></think>, then answer in "
     '<answer></answer> with JSON: {"verdict": "normal"|"anomalous", "defects": '
@@ -47,7 +64,8 @@ def _template_id(kind: str, *templates: str) -> str:
     return f"{kind}-v1-{hashlib.sha256(chr(0).join(templates).encode()).hexdigest()[:8]}"
 
 
-_SHOWN = (SYSTEM, REFERENCES, PRODUCT, PICTURE, HINT, HINT_SCORE, HINT_REGIONS, HINT_NO_REGION)
+_HINTED = (HINT, HINT_SCORE, HINT_REGIONS, HINT_KINDS, HINT_NO_REGION, *STRENGTHS)
+_SHOWN = (SYSTEM, REFERENCES, PRODUCT, PICTURE, *_HINTED)
 INSPECTION_TEMPLATE_ID = _template_id("inspect", *_SHOWN, INSPECTION)
 CHOICE_TEMPLATE_ID = _template_id("choice", *_SHOWN, QUESTION, OPTION, CHOICE)
 
@@ -59,7 +77,7 @@ def build_inspection_prompt(record: Record, *, num_references: int, hint: Hint |
     """Ask for a verdict, boxes and reasons.
 
     Pictures are indexed: references 0 to num_references - 1, then the picture to judge, then the
-    anomaly map where there is a `hint`, whose score and regions are also given as numbers.
+    anomaly map where there is a `hint`, whose score and regions are also given in words.
     Raises InputError for a negative number of references and for record texts that hold a model's
     control tokens.
 
@@ -174,13 +192,40 @@ def _pictured(record: Record, num_references: int, hint: Hint | None) -> list[st
     return parts
 
 
+def name_strength(score: int) -> str:
+    """The word for a hint's score out of 100.
+
+    >>> name_strength(49), name_strength(50)
+    ('low', 'fair')
+    """
+    return STRENGTHS[min(len(STRENGTHS) - 1, len(STRENGTHS) * score // 100)]
+
+
+def join_places(places: Sequence[str]) -> str:
+    """Places behind "at the", each once: in prompts and in reasonings alike, so that they can be
+    copied.
+
+    >>> join_places(["top left", "centre", "top left"])
+    'top left, at the centre'
+    """
+    return ", at the ".join(dict.fromkeys(places))
+
+
 def _word_hint(hint: Hint) -> str:
-    score = HINT_SCORE.format(score=hint.score)
+    said = [HINT_SCORE.format(strength=name_strength(hint.score), score=hint.score)]
     if not hint.regions:
-        return f"{score} {HINT_NO_REGION}"
-    boxes = ", ".join(str(list(box)) for box, _peak in hint.regions)
-    peaks = ", ".join(str(peak) for _box, peak in hint.regions)
-    return f"{score} {HINT_REGIONS.format(boxes=boxes, peaks=peaks)}"
+        return f"{said[0]} {HINT_NO_REGION}"
+    said.append(
+        HINT_REGIONS.format(
+            boxes=", ".join(str(list(region.box)) for region in hint.regions),
+            peaks=", ".join(str(region.peak) for region in hint.regions),
+            places=join_places([region.place for region in hint.regions]),
+        )
+    )
+    kinds = dict.fromkeys(region.kind for region in hint.regions if region.kind)
+    if kinds:
+        said.append(HINT_KINDS.format(kinds=", like a ".join(kinds)))
+    return " ".join(said)
 
 
 def _build_prompt(
@@ -193,7 +238,7 @@ def _build_prompt(
         else:
             merged.append(part)
     messages = (Message("system", (SYSTEM,)), Message("user", tuple(merged)))
-    boxes = tuple(box for box, _peak in hint.regions) if hint is not None else ()
+    boxes = tuple(region.box for region in hint.regions) if hint is not None else ()
     return Prompt(record.record_id, template_id, messages, boxes)
 
 

@@ -202,14 +202,25 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Hint:
-    """What a detector says of a picture, as a prompt words it: score and peaks in per cent.
+class HintRegion:
+    """A region of a map as a prompt words it: box xyxy in the model's own frame, peak in per cent,
+    where it lies in `geometry.grid_words`, and the kind of defect that it looks like, or ""."""
 
-    `regions` are (box, peak) in reading order, boxes xyxy in the model's own frame.
+    box: tuple[int, int, int, int]
+    peak: int
+    place: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a detector says of a picture, as a prompt words it; `regions` are in reading order.
+
+    `score` is 0 to 100: 50 is the decision line, and 5 more are one more logit.
     """
 
     score: int
-    regions: tuple[tuple[tuple[int, int, int, int], int], ...] = ()
+    regions: tuple[HintRegion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,8 +229,11 @@ class Anomaly:
 
     `anomaly_map`: float32 (H, W) in [0, 1], covering the whole picture at the detector's own
     resolution (resize to the picture's size to overlay); calibrated: 0.5 is the decision line.
-    `score`: float in [0, 1], the picture's.
+    `score`: float in [0, 1], the picture's. `kinds`: uint8 (H, W), or None where the detector tells
+    no kinds: of each cell of a region the kind of defect that it looks like, as 1 + its index in
+    `data.wording.KIND_WORDS`, 0 elsewhere.
     """
 
     anomaly_map: NDArray[np.float32] = field(compare=False)
     score: float
+    kinds: NDArray[np.uint8] | None = field(default=None, compare=False)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from anomalyr1.geometry import grid_words
-from anomalyr1.types import Box, Label, Region
+from anomalyr1.prompts import join_places, name_strength
+from anomalyr1.types import Box, Hint, Label, Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +111,15 @@ def describe_defect(
     return f"{severity_word(severity)} {kind}, {look} at the {grid_words(box_xyxy, size_wh)}"
 
 
-_NORMAL_HINTED = (
-    "The anomaly map stays dark.",
-    "Nothing stands out in the anomaly map.",
-    "The map shows no bright area.",
-)
 _NORMAL_SEEN = (
     "The surface and outline look regular.",
     "Shape, texture and colour are as expected.",
     "Nothing is missing, broken or stained.",
 )
 _ANOMALOUS_HINTED = (
-    "The anomaly map is bright at the {places}.",
-    "The map points to the {places}.",
-    "The map stands out at the {places}.",
+    "It is bright at the {places}.",
+    "Something shows at the {places}.",
+    "It stands out at the {places}.",
 )
 _CONCLUSION = ("So the part is {label}.", "Therefore the part is {label}.")
 
@@ -134,25 +130,24 @@ def write_reasoning(
     size_wh: tuple[int, int],
     rng: np.random.Generator,
     *,
-    with_hint: bool,
+    hint: Hint | None,
 ) -> str:
     """A reasoning text true to the record: evidence, place, kind, likely cause, conclusion.
 
-    `regions` are in pixels of a picture of `size_wh`; their `description` is quoted, or else their
-    type named. An anomalous record may have none. The anomaly map is spoken of only where the
-    prompt holds one.
+    `regions` have boxes in units of a picture of `size_wh`; their `description` is quoted, or else
+    their type named. An anomalous record may have none. The anomaly map is spoken of only where the
+    prompt holds one, with the prompt's own words.
     """
-    sentences = []
+    sentences = [describe_strength(hint)] if hint is not None else []
     if label == "normal":
-        if with_hint:
-            sentences.append(_pick(_NORMAL_HINTED, rng))
         sentences.append(_pick(_NORMAL_SEEN, rng))
     elif not regions:
         sentences.append("Something is unlike a normal part.")
     else:
-        places = list(dict.fromkeys(grid_words(region.box_xyxy, size_wh) for region in regions))
-        if with_hint:
-            sentences.append(_pick(_ANOMALOUS_HINTED, rng).format(places=" and ".join(places[:3])))
+        if hint is not None:
+            places = dict.fromkeys(grid_words(region.box_xyxy, size_wh) for region in regions)
+            said = join_places(list(places)[:3])
+            sentences.append(_pick(_ANOMALOUS_HINTED, rng).format(places=said))
         first = regions[0]
         count = "There is" if len(regions) == 1 else f"There are {_count(regions)} defects, first"
         sentences.append(f"{count} a {first.description or first.defect_type or 'defect'}.")
@@ -161,6 +156,11 @@ def write_reasoning(
             sentences.append(f"Likely cause: {_pick(words.causes, rng)}.")
     sentences.append(_pick(_CONCLUSION, rng).format(label=label))
     return " ".join(sentences)
+
+
+def describe_strength(hint: Hint) -> str:
+    """What a reasoning says of a hint's score: the prompt's word for it."""
+    return f"The map's score is {name_strength(hint.score)}."
 
 
 def _count(regions: Sequence[Region]) -> str:

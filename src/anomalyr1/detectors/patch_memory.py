@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,10 @@ from anomalyr1.detectors.distances import (
     compute_distances,
     leave_out,
 )
+from anomalyr1.detectors.kinds import describe_region, name_regions
 from anomalyr1.detectors.reference_cache import Computed, ReferenceCache, open_cache
-from anomalyr1.types import Anomaly, InputError
+from anomalyr1.hints import find_map_regions, place_region
+from anomalyr1.types import Anomaly, Box, InputError
 
 WORKING_AREA = 448 * 448
 """Pictures are resized to about this many pixels, aspect kept, sides multiples of 32."""
@@ -50,9 +52,13 @@ class PatchMemoryDetector:
     """Loaded once; references' features and calibration are kept by content, sets of two or more
     on disk too where a cache is given."""
 
-    def __init__(self, backbone: Any, head: Any, cache: ReferenceCache | None = None) -> None:
+    def __init__(
+        self, backbone: Any, head: Any, kinds: Any = None, cache: ReferenceCache | None = None
+    ) -> None:
+        """Open sessions of the networks; without `kinds`, no region is named."""
         self._backbone = backbone
         self._head = head
+        self._kinds = kinds
         self._cache = cache
         self._calibrated: OrderedDict[bytes, Calibrated] = OrderedDict()
         self._hashed: tuple[Sequence[Image.Image], bytes] | None = None
@@ -61,18 +67,47 @@ class PatchMemoryDetector:
     def load(
         cls, folder: Path, num_threads: int | None = None, *, keep_references: bool = False
     ) -> PatchMemoryDetector:
-        """Read `backbone.onnx` and `head.onnx` from a folder; `keep_references`: on disk, too, for
-        the next run (see `reference_cache`). Raises InputError when a network is missing."""
+        """Read `backbone.onnx`, `head.onnx` and, where it is there, `kinds.onnx` from a folder;
+        `keep_references`: on disk, too, for the next run (see `reference_cache`). Raises InputError
+        when one of the first two is missing."""
         networks = (folder / "backbone.onnx", folder / "head.onnx")
         backbone, head = (open_session(path, num_threads) for path in networks)
+        named = folder / "kinds.onnx"
+        kinds = open_session(named, num_threads) if named.is_file() else None
         code = (Path(__file__), Path(distances.__file__))
-        return cls(backbone, head, open_cache(networks, code) if keep_references else None)
+        return cls(backbone, head, kinds, open_cache(networks, code) if keep_references else None)
 
     def detect(self, picture: Image.Image, references: Sequence[Image.Image]) -> Anomaly:
-        """Map (h, w) float32 at stride 4 of the working size and score, both sigmoid of logits."""
+        """Map (h, w) float32 at stride 4 of the working size and score, both sigmoid of logits; and
+        the kinds of the map's regions."""
+        features, channels, anomaly = self._look(picture, references)
+        if self._kinds is None:
+            return anomaly
+        kinds = name_regions(self._kinds, features, channels, anomaly.anomaly_map)
+        return replace(anomaly, kinds=kinds)
+
+    def describe(
+        self, picture: Image.Image, references: Sequence[Image.Image]
+    ) -> list[tuple[Box, NDArray[np.float32]]]:
+        """The map's regions: boxes in pixels of the picture, `kinds.describe_region` of each."""
+        features, channels, anomaly = self._look(picture, references)
+        return [
+            (
+                place_region(region, anomaly.anomaly_map.shape, picture.size),
+                describe_region(features, channels, region),
+            )
+            for region in find_map_regions(anomaly.anomaly_map)
+        ]
+
+    def _look(
+        self, picture: Image.Image, references: Sequence[Image.Image]
+    ) -> tuple[Features, NDArray[np.float32], Anomaly]:
+        """Features, distance channels, and the anomaly without kinds."""
         calibrated = self._calibrate(references)
-        logits = self._logits(self.features(picture), calibrated.memory)
-        return build_anomaly(logits - calibrated.shift)
+        features = self.features(picture)
+        channels = build_channels(features, calibrated.memory)
+        logits = run_head(self._head, features, channels)
+        return features, channels, build_anomaly(logits - calibrated.shift)
 
     def features(self, picture: Image.Image) -> Features:
         """Features of an RGB picture at strides 4, 8 and 16 of its working size."""

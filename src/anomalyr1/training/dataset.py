@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -21,7 +21,7 @@ from anomalyr1.data.question_reasoning import write_choice_reasoning
 from anomalyr1.data.questions import ask, write_questions
 from anomalyr1.data.wording import write_reasoning
 from anomalyr1.detectors.patch_memory import PatchMemoryDetector
-from anomalyr1.geometry import box_iou, to_model
+from anomalyr1.geometry import box_iou, frame_size, to_model
 from anomalyr1.hints import describe_hint, draw_hint
 from anomalyr1.images import load_image
 from anomalyr1.prompts import (
@@ -44,7 +44,8 @@ class RowSettings:
     A target box that the hint already gives with an IoU of `copied_iou` or more is written as the
     hint has it: what a small model can learn is to choose among regions. A defect that the hint
     does not show is left out beside ones that it does, rather than taught as a guess. Rows
-    without reasoning teach the verdict that the score is read from.
+    without reasoning teach the verdict that the score is read from: its loss counts
+    `verdict_weight` times beside the mean over all tokens.
     """
 
     without_hint: float = 0.2
@@ -54,6 +55,7 @@ class RowSettings:
     copied_iou: float = 0.4
     max_boxes: int = 12
     variants: int = 1
+    verdict_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +125,14 @@ def _write_product_hints(task: tuple[list[tuple[Record, Path]], list[int]]) -> l
 def save_anomaly(path: Path, anomaly: Anomaly) -> None:
     """Write an anomaly whole or not at all; the map is kept in float16."""
     temporary = path.with_suffix(".tmp")
+    arrays: dict[str, Any] = {
+        "anomaly_map": anomaly.anomaly_map.astype(np.float16),
+        "score": np.float64(anomaly.score),
+    }
+    if anomaly.kinds is not None:
+        arrays["kinds"] = anomaly.kinds
     with temporary.open("wb") as file:
-        levels = anomaly.anomaly_map.astype(np.float16)
-        np.savez_compressed(file, anomaly_map=levels, score=np.float32(anomaly.score))
+        np.savez_compressed(file, **arrays)
     temporary.replace(path)
 
 
@@ -133,7 +140,11 @@ def load_anomaly(path: Path) -> Anomaly:
     """What `save_anomaly` wrote. Raises InputError for a file that is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Anomaly(arrays["anomaly_map"].astype(np.float32), float(arrays["score"]))
+            return Anomaly(
+                arrays["anomaly_map"].astype(np.float32),
+                float(arrays["score"]),
+                arrays.get("kinds"),
+            )
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise InputError(
             f"hint {path} cannot be read ({error}): delete it and run again"
@@ -216,7 +227,7 @@ def _choice_answer(
     record: Record, question: Question, shown: Shown, rng: np.random.Generator
 ) -> str:
     reasoning = record.reasoning or write_choice_reasoning(
-        record, question, rng, shown.hint is not None, size_wh=shown.size_wh
+        record, question, rng, hint=shown.hint, size_wh=shown.size_wh
     )
     return render_choice_answer(question.answer or "", reasoning)
 
@@ -232,10 +243,10 @@ def _inspection_answer(
     placed = place_regions(record.regions, shown, frame, settings.copied_iou)[: settings.max_boxes]
     reasoning = record.reasoning or write_reasoning(
         record.label,
-        [region for region, _ in placed],
-        shown.size_wh,
+        [replace(region, box_xyxy=box) for region, box in placed],
+        frame_size(shown.shown_wh, frame),
         rng,
-        with_hint=shown.hint is not None,
+        hint=shown.hint,
     )
     targets = [(box, region.defect_type, region.description) for region, box in placed]
     return render_inspection_answer(record.label, targets, reasoning)
@@ -253,7 +264,7 @@ def place_regions(
         (region, to_model(region.box_xyxy, shown.shown_wh, shown.size_wh, frame))
         for region in regions
     ]
-    hinted = [box for box, _peak in shown.hint.regions] if shown.hint is not None else []
+    hinted = [region.box for region in shown.hint.regions] if shown.hint is not None else []
     best: dict[tuple[int, int, int, int], tuple[float, Region]] = {}
     placed = []
     for region, box in exact:

@@ -284,7 +284,7 @@ def _train_hint(
     num_workers: int,
     follow: Follow,
 ) -> Path:
-    """Train the hint's head, or keep it when an earlier run finished this stage."""
+    """Train the hint's head and the names of its regions, or keep what an earlier run finished."""
     from anomalyr1.training.hint import (
         build_samples,
         export_head,
@@ -294,6 +294,7 @@ def _train_hint(
     )
 
     if (out / "head.onnx").is_file():
+        _train_kinds(recipe, settings, records, out, num_workers, follow)
         return out
     out.mkdir(exist_ok=True)
     backbone, start = out / "backbone.onnx", None
@@ -329,4 +330,33 @@ def _train_hint(
                 log.flush()
     made = {**asdict(settings), "seed": recipe.seed, "n": len(samples)}
     export_head(head, out / "head.onnx", made)
+    del samples
+    _train_kinds(recipe, settings, records, out, num_workers, follow)
     return out
+
+
+def _train_kinds(
+    recipe: Recipe,
+    settings: HintSettings,
+    records: Sequence[Record],
+    out: Path,
+    num_workers: int,
+    follow: Follow,
+) -> None:
+    """Train what names the map's regions, or keep it; a head that is trained further keeps its
+    model's."""
+    from anomalyr1.training.kinds import describe_products, export_kinds, train_kinds
+
+    path = out / "kinds.onnx"
+    if path.is_file():
+        return
+    if settings.further:
+        own = find_hint_folder(recipe.model) / path.name
+        if own.is_file():
+            shutil.copyfile(own, path)
+        return
+    described = describe_products(records, out, seed=recipe.seed, num_workers=num_workers)
+    total = len({record.image_path.parent for record in records if record.regions})
+    named = [region for product in follow(described, "regions", total) for region in product]
+    if named:
+        export_kinds(train_kinds(named, seed=recipe.seed), path)
