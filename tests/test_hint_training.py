@@ -15,12 +15,9 @@ from anomalyr1.training.hint import (  # noqa: E402
     Head,
     Sample,
     export_head,
-    lay_over,
     load_head,
     train_head,
 )
-
-GRIDS = ((24, 16), (12, 8), (6, 4))
 
 
 def make_sample(seed: int, height: int = 24, width: int = 16) -> Sample:
@@ -50,21 +47,6 @@ def test_training_moves_every_parameter_and_repeats_for_a_seed() -> None:
     for name, value in runs[0].items():
         assert not torch.equal(value, start[name]), name
         assert torch.allclose(value, runs[1][name], atol=1e-6), name
-
-
-def test_features_of_another_picture_are_laid_over_those_with_references_only() -> None:
-    features = [torch.arange(4.0)[:, None, None, None].expand(4, 2, *grid) for grid in GRIDS]
-    features = [level.clone() for level in features]
-    distances = torch.zeros(4, 7, *GRIDS[0])
-    distances[:2, -1] = 1.0
-    for seed in range(6):
-        lay_over(features, distances, np.random.default_rng(seed))
-    fine, _middle, coarse = features
-    assert (fine[2:] == torch.tensor([2.0, 3.0])[:, None, None, None]).all()
-    assert 0 < (fine[:2] != torch.tensor([0.0, 1.0])[:, None, None, None]).float().mean() < 1
-    assert torch.equal(fine[:, :, ::4, ::4], coarse), "the same rectangle at each level"
-    assert set(fine[0].unique().tolist()) <= {0.0, 3.0}
-    assert distances[:2, :-1].abs().max() == 0
 
 
 def test_pictures_of_two_shapes_train_together() -> None:

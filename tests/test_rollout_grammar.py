@@ -16,7 +16,7 @@ from test_shared_prefix import build_trainer
 
 from anomalyr1.prompts import build_choice_prompt, build_inspection_prompt, to_chat
 from anomalyr1.training.nano import NanoShape, build_nano
-from anomalyr1.types import Hint, Question, Record
+from anomalyr1.types import Hint, HintRegion, Question, Record
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl", reason="training needs the extra 'train'")
@@ -32,7 +32,7 @@ RECORD = Record("7", Path("7.png"), category="part", knowledge="Holes at [1, 2, 
 
 
 def make_hint(boxes: Sequence[tuple[int, int, int, int]]) -> Hint:
-    return Hint(81, tuple((box, 90) for box in boxes))
+    return Hint(81, tuple(HintRegion(box, 90, "centre", "scratch") for box in boxes))
 
 
 def make_row(hint: Hint | None) -> dict[str, Any]:

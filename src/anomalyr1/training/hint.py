@@ -49,10 +49,6 @@ class Sample:
     mask: NDArray[np.float16]
 
 
-_OVERLAID = 0.5
-"""Share of the pictures with references over which features of another one are laid."""
-
-
 class Head(nn.Module):
     """Features and distances to one logit a stride-4 cell: (N, 1, H/4, W/4).
 
@@ -221,36 +217,14 @@ def _batch(
 ) -> tuple[list[torch.Tensor], torch.Tensor]:
     """Stack, mirror all alike, and lay out for fast convolution."""
     axes = [axis for axis in (-1, -2) if rng.random() < 0.5]
-    tensors = [
-        torch.from_numpy(np.stack([getattr(sample, name) for sample in samples]))
-        for name in ("stride4", "stride8", "stride16", "distances", "mask")
-    ]
-    lay_over(tensors[:3], tensors[3], rng)
-    tensors = [tensor.flip(axes) if axes else tensor for tensor in tensors]
+    tensors = []
+    for name in ("stride4", "stride8", "stride16", "distances", "mask"):
+        stacked = torch.from_numpy(np.stack([getattr(sample, name) for sample in samples]))
+        tensors.append(stacked.flip(axes) if axes else stacked)
     inputs = [
         tensor.float().contiguous(memory_format=torch.channels_last) for tensor in tensors[:4]
     ]
     return inputs, tensors[4].float()[:, None]
-
-
-def lay_over(
-    features: Sequence[torch.Tensor], distances: torch.Tensor, rng: np.random.Generator
-) -> None:
-    """Lay a rectangle of the next picture's features over some of the pictures that have
-    references, in place: what looks odd and is no farther from normal than the rest is no defect,
-    and what is far from normal is one whatever it looks like."""
-    before = [level.clone() for level in features]
-    coarse = features[-1]
-    for index in range(len(coarse)):
-        height, width = coarse.shape[2:]
-        rows = np.sort(rng.integers(0, height + 1, 2))
-        columns = np.sort(rng.integers(0, width + 1, 2))
-        if rng.random() >= _OVERLAID or not distances[index, -1].any():
-            continue
-        for level, source in zip(features, before, strict=True):
-            step = level.shape[2] // height
-            (top, bottom), (left, right) = rows * step, columns * step
-            level[index, :, top:bottom, left:right] = source[index - 1, :, top:bottom, left:right]
 
 
 def _loss(head: Head, inputs: list[torch.Tensor], mask: torch.Tensor) -> torch.Tensor:
