@@ -75,6 +75,15 @@ def test_a_listed_box_that_is_begun_is_gone_on_with(
     assert (None if allowed is None else tokenizer.decode(sorted(allowed))) == text
 
 
+@pytest.mark.parametrize("listed", [LISTED, ()])
+def test_no_fifth_number_stands_in_a_box(tokenizer: Any, listed: Any) -> None:
+    allowed = find_allowed(tokenizer, '"bbox_2d": [12, 35, 80, 61', listed)
+    assert allowed is not None
+    texts = {tokenizer.decode([token]) for token in allowed}
+    assert not [text for text in texts if text.strip().isdigit() or text in (",", " ")]
+    assert "]" in texts
+
+
 @pytest.mark.parametrize(("listed", "ends"), [(LISTED[:1], True), (LISTED, False), ((), False)])
 def test_once_all_listed_boxes_are_written_no_other_defect_follows(
     tokenizer: Any, listed: Sequence[tuple[int, int, int, int]], ends: bool

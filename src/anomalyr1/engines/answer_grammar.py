@@ -69,8 +69,8 @@ def read_number_tokens(tokenizer: Any) -> dict[int, int]:
 
 class AnswerGrammar(LogitsProcessor):  # type: ignore[misc]
     """Leaves out what would not continue one of a prompt's boxes that its answer has not written
-    yet, further defects once all are written, and text after the answer. Where no box is listed,
-    or one is begun that is not: numbers that leave a box without area.
+    yet, a fifth number in a box, further defects once all are written, and text after the answer.
+    Where no box is listed, or one is begun that is not: numbers that leave a box without area.
 
     Else anything may be written: an answer can still be unreadable. One object serves one call of
     `generate`, `listed` holding the boxes of each of its rows; not for beam search, which moves
@@ -86,9 +86,11 @@ class AnswerGrammar(LogitsProcessor):  # type: ignore[misc]
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> Any:
         tokens = self._tokens
         for row, (slash, name, token) in enumerate(input_ids[:, -3:].tolist()):
-            self._follow(row, token)
+            is_whole = self._follow(row, token)
             begun = self._begun[row]
-            if begun is not None:
+            if is_whole:
+                scores[row, [tokens.comma, tokens.space, *tokens.numbers]] = -torch.inf
+            elif begun is not None:
                 self._constrain(scores[row], token, begun, self._left[row])
             elif self._is_listed[row] and not self._left[row]:
                 scores[row, tokens.defect_end] = -torch.inf
@@ -113,8 +115,9 @@ class AnswerGrammar(LogitsProcessor):  # type: ignore[misc]
         elif allowed:
             _keep(scores, [tokens.space if last == tokens.comma else tokens.comma])
 
-    def _follow(self, row: int, token: int) -> None:
-        """Take the last token into account: it opens a box, goes on with it or ends it."""
+    def _follow(self, row: int, token: int) -> bool:
+        """Take the last token into account: it opens a box, goes on with it or ends it. True when
+        it is a box's fourth number, behind which no other may stand."""
         begun = self._begun[row]
         if token == self._tokens.opening:
             self._begun[row] = []
@@ -123,8 +126,10 @@ class AnswerGrammar(LogitsProcessor):  # type: ignore[misc]
             if len(begun) == 4:
                 self._left[row] = [box for box in self._left[row] if list(box) != begun]
                 self._begun[row] = None
+                return True
         elif token not in (self._tokens.comma, self._tokens.space):
             self._begun[row] = None
+        return False
 
 
 def _keep(scores: torch.Tensor, tokens: list[int]) -> None:
