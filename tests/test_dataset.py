@@ -26,7 +26,17 @@ from anomalyr1.training.dataset import (
     place_regions,
     save_anomaly,
 )
-from anomalyr1.types import Anomaly, Box, Hint, HintRegion, InputError, Prompt, Record, Region
+from anomalyr1.types import (
+    Anomaly,
+    Box,
+    Hint,
+    HintRegion,
+    InputError,
+    Prompt,
+    Record,
+    Region,
+    SeenRegion,
+)
 
 pytest.importorskip("torch")
 
@@ -86,6 +96,19 @@ def test_a_row_holds_its_pictures_in_the_order_of_its_prompt(tmp_path: Path) -> 
     content = [part for message in row["prompt"] for part in message["content"]]
     assert sum(part["type"] == "image" for part in content) == 3
     assert "map" in text_of(row)
+
+
+@pytest.mark.parametrize(
+    "regions",
+    [None, (), (SeenRegion((1.0, 2.5, 3.0, 4.0), 0.75, "dent"), SeenRegion((0, 0, 1, 1), 1.0))],
+)
+def test_what_the_detector_saw_is_read_as_it_was_written(
+    tmp_path: Path, regions: tuple[SeenRegion, ...] | None
+) -> None:
+    seen = Anomaly(np.eye(3, 4, dtype=np.float32), 0.9, regions)
+    save_anomaly(tmp_path / "seen.npz", seen)
+    read = load_anomaly(tmp_path / "seen.npz")
+    assert read == seen and (read.anomaly_map == seen.anomaly_map).all()
 
 
 def test_a_row_without_a_hint_does_not_speak_of_a_map(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from anomalyr1.data.wording import KIND_WORDS
 from anomalyr1.hints import (
     MOST_REGIONS,
     describe_hint,
@@ -13,7 +12,7 @@ from anomalyr1.hints import (
     find_regions,
     scale_score,
 )
-from anomalyr1.types import Anomaly, HintRegion
+from anomalyr1.types import Anomaly, HintRegion, Region, SeenRegion
 
 
 def test_colours_say_what_the_map_marks_and_where() -> None:
@@ -51,17 +50,15 @@ def test_regions_are_boxes_of_the_picture_highest_peak_first() -> None:
     assert [region.confidence for region in regions] == pytest.approx([0.9, 0.6])
 
 
-def test_a_region_is_of_the_kind_that_most_of_its_cells_look_like() -> None:
-    levels = np.zeros((40, 40), np.float32)
+def test_what_the_detector_makes_of_regions_goes_before_the_map() -> None:
+    levels = np.zeros((40, 80), np.float32)
     levels[4:8, 10:20] = 0.6
-    levels[30:32, 20:24] = 0.9
-    kinds = np.zeros((40, 40), np.uint8)
-    kinds[4:8, 10:20] = 1 + list(KIND_WORDS).index("dent")
-    kinds[4:8, 10:12] = 1 + list(KIND_WORDS).index("crack")
-    regions = find_regions(Anomaly(levels, 0.9, kinds), (40, 40))
-    assert [region.defect_type for region in regions] == ["", "dent"]
-    hint = describe_hint(Anomaly(levels, 0.9, kinds), (40, 40), (40, 40), "absolute")
-    assert [region.kind for region in hint.regions] == ["dent", ""]
+    seen = (SeenRegion((9.5, 4.0, 22.0, 8.0), 0.6, "dent"),)
+    (region,) = find_regions(Anomaly(levels, 0.9, seen), (160, 120))
+    assert region == Region((19.0, 12.0, 44.0, 24.0), "dent", confidence=0.6)
+    hint = describe_hint(Anomaly(levels, 0.9, seen), (80, 40), (80, 40), "absolute")
+    assert [region.kind for region in hint.regions] == ["dent"]
+    assert find_regions(Anomaly(levels, 0.9, ()), (160, 120)) == []
 
 
 def test_scores_near_one_can_still_be_told_apart() -> None:

@@ -22,6 +22,7 @@ from anomalyr1.detectors.patch_memory import (
     compute_shift,
     working_size,
 )
+from anomalyr1.detectors.regions import KINDS
 from anomalyr1.hints import find_regions
 from anomalyr1.types import InputError
 
@@ -53,11 +54,13 @@ class _Head:
         return [4.0 * inputs["distances"][:, :1] - 2.0]
 
 
-class _Kinds:
-    """Every region looks like the third kind."""
+class _Regions:
+    """Every region is moved to the upper left of what is seen, and looks like the third kind."""
 
     def run(self, _names: None, inputs: dict[str, Any]) -> list[Any]:
-        return [np.eye(14)[[2] * len(inputs["regions"])]]
+        count = len(inputs["own"])
+        boxes = np.array([[0.0, 0.0, 0.5, 0.5]] * count, np.float32)
+        return [boxes, np.eye(len(KINDS))[[2] * count]]
 
 
 def make_detector() -> PatchMemoryDetector:
@@ -199,13 +202,19 @@ def test_the_bundled_detector_takes_any_size(size_wh: tuple[int, int]) -> None:
     assert np.isfinite(marked).all() and 0.0 <= anomaly.score <= 1.0
 
 
-def test_regions_are_named_where_the_detector_can() -> None:
+def test_regions_are_moved_and_named_where_the_detector_can() -> None:
     references = (make_tile(1), make_tile(2))
     spotted = make_tile(1, spot=True)
     plain = make_detector().detect(spotted, references)
-    named = PatchMemoryDetector(_Backbone(), _Head(), _Kinds()).detect(spotted, references)
-    assert plain.kinds is None and (plain.anomaly_map == named.anomaly_map).all()
-    assert named.kinds is not None and set(np.unique(named.kinds)) == {0, 3}
-    assert (named.anomaly_map[named.kinds == 3] > 0.2).all()
-    boxes = [box for box, _ in make_detector().describe(spotted, references)]
-    assert boxes == [region.box_xyxy for region in find_regions(named, spotted.size)]
+    moved = PatchMemoryDetector(_Backbone(), _Head(), _Regions()).detect(spotted, references)
+    assert plain.regions is None and (plain.anomaly_map == moved.anomaly_map).all()
+    assert moved.regions
+    grid_hw, views = make_detector().view(spotted, references)
+    assert grid_hw == moved.anomaly_map.shape
+    for view, region, own in zip(
+        views, moved.regions, find_regions(plain, grid_hw[::-1]), strict=True
+    ):
+        assert region.kind == KINDS[2] and region.peak == own.confidence
+        assert region.box_xyxy[:2] == pytest.approx([max(0.0, side) for side in view.frame[:2]])
+        assert region.box_xyxy != own.box_xyxy
+    assert make_detector().view(make_tile(1), references) == (grid_hw, [])

@@ -29,7 +29,7 @@ def test_there_are_recipes() -> None:
 def test_every_recipe_parses_and_trains_something(path: Path) -> None:
     recipe = load_recipe(path)
     assert recipe.description and recipe.needs and recipe.data.records
-    assert recipe.hint or recipe.see or recipe.sft or recipe.grpo
+    assert recipe.hint or recipe.regions or recipe.see or recipe.sft or recipe.grpo
 
 
 def test_tables_become_settings(tmp_path: Path) -> None:

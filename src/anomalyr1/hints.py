@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalyr1.data.wording import KIND_WORDS
 from anomalyr1.geometry import grid_words, to_model
-from anomalyr1.types import Anomaly, Box, BoxFrame, Hint, HintRegion, Region
+from anomalyr1.types import Anomaly, Box, BoxFrame, Hint, HintRegion, Region, SeenRegion
 
 REGION_LEVEL = 0.15
 """A region is where the map is at least this high ..."""
@@ -23,8 +22,6 @@ REGION_SHARE = 0.5
 """Its box holds what is at least this share of its peak."""
 
 MOST_REGIONS = 12
-
-_KINDS = tuple(KIND_WORDS)
 
 _GAP_CELLS = 3
 """Parts of a region fewer map cells apart than this are one."""
@@ -76,29 +73,32 @@ def find_map_regions(anomaly_map: NDArray[np.float32]) -> list[MapRegion]:
     return sorted(found, key=lambda region: -region.peak)[:MOST_REGIONS]
 
 
-def find_regions(anomaly: Anomaly, size_wh: tuple[int, int]) -> list[Region]:
-    """The regions of `find_map_regions` as boxes in pixels of the picture of `size_wh` that the map
-    covers; `confidence` is the peak, `defect_type` the commonest kind of its cells, or ""."""
-    found = []
-    for region in find_map_regions(anomaly.anomaly_map):
-        kind = 0
-        if anomaly.kinds is not None:
-            kind = int(np.bincount(anomaly.kinds[region.rows, region.columns]).argmax())
-        box = place_region(region, anomaly.anomaly_map.shape, size_wh)
-        found.append(Region(box, _KINDS[kind - 1] if kind else "", confidence=region.peak))
-    return found
-
-
-def place_region(region: MapRegion, grid_hw: tuple[int, ...], size_wh: tuple[int, int]) -> Box:
-    """The box around a region's cells, in pixels of the picture of `size_wh` that a map of
-    `grid_hw` cells covers."""
-    scale_x, scale_y = size_wh[0] / grid_hw[1], size_wh[1] / grid_hw[0]
+def bound_region(region: MapRegion) -> Box:
+    """The box around a region's cells, xyxy in cells of the map."""
     return (
-        float(region.columns.min() * scale_x),
-        float(region.rows.min() * scale_y),
-        float((region.columns.max() + 1) * scale_x),
-        float((region.rows.max() + 1) * scale_y),
+        float(region.columns.min()),
+        float(region.rows.min()),
+        float(region.columns.max() + 1),
+        float(region.rows.max() + 1),
     )
+
+
+def find_regions(anomaly: Anomaly, size_wh: tuple[int, int]) -> list[Region]:
+    """What stands out in a map, highest peak first: boxes in pixels of the picture of `size_wh`
+    that the map covers; `confidence` is the peak, `defect_type` the kind that it looks like, or "".
+    The detector's own regions, or else those of `find_map_regions`."""
+    seen = anomaly.regions
+    if seen is None:
+        found = find_map_regions(anomaly.anomaly_map)
+        seen = tuple(SeenRegion(bound_region(region), region.peak) for region in found)
+    height, width = anomaly.anomaly_map.shape
+    across, down = size_wh[0] / width, size_wh[1] / height
+    regions = []
+    for region in seen:
+        left, top, right, bottom = region.box_xyxy
+        box = (left * across, top * down, right * across, bottom * down)
+        regions.append(Region(box, region.kind, confidence=region.peak))
+    return regions
 
 
 def scale_score(score: float) -> int:

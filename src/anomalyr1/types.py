@@ -224,16 +224,26 @@ class Hint:
 
 
 @dataclass(frozen=True, slots=True)
+class SeenRegion:
+    """A region that stands out in a map: box xyxy in cells of the map, its highest value in [0, 1],
+    the kind of defect that it looks like, or "", and how likely it is one at all."""
+
+    box_xyxy: Box
+    peak: float
+    kind: str = ""
+    truth: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Anomaly:
     """What a detector says of one picture.
 
     `anomaly_map`: float32 (H, W) in [0, 1], covering the whole picture at the detector's own
     resolution (resize to the picture's size to overlay); calibrated: 0.5 is the decision line.
-    `score`: float in [0, 1], the picture's. `kinds`: uint8 (H, W), or None where the detector tells
-    no kinds: of each cell of a region the kind of defect that it looks like, as 1 + its index in
-    `data.wording.KIND_WORDS`, 0 elsewhere.
+    `score`: float in [0, 1], the picture's. `regions`: what the detector makes of the map's
+    regions, highest peak first; None where it leaves that to `hints.find_regions`.
     """
 
     anomaly_map: NDArray[np.float32] = field(compare=False)
     score: float
-    kinds: NDArray[np.uint8] | None = field(default=None, compare=False)
+    regions: tuple[SeenRegion, ...] | None = None

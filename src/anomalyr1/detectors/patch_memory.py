@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -26,16 +26,18 @@ from anomalyr1.detectors.distances import (
     compute_distances,
     leave_out,
 )
-from anomalyr1.detectors.kinds import describe_region, name_regions
 from anomalyr1.detectors.reference_cache import Computed, ReferenceCache, open_cache
-from anomalyr1.hints import find_map_regions, place_region
-from anomalyr1.types import Anomaly, Box, InputError
+from anomalyr1.detectors.regions import RegionView, judge_regions, read_regions, view_region
+from anomalyr1.hints import find_map_regions
+from anomalyr1.types import Anomaly, InputError
 
 WORKING_AREA = 448 * 448
 """Pictures are resized to about this many pixels, aspect kept, sides multiples of 32."""
 
 TOP_SHARE = 0.001
 """A picture's score is the mean of this share of its highest map logits."""
+
+REGIONS_NAME = "regions.onnx"
 
 _MEMORIES_KEPT = 8
 
@@ -53,12 +55,12 @@ class PatchMemoryDetector:
     on disk too where a cache is given."""
 
     def __init__(
-        self, backbone: Any, head: Any, kinds: Any = None, cache: ReferenceCache | None = None
+        self, backbone: Any, head: Any, regions: Any = None, cache: ReferenceCache | None = None
     ) -> None:
-        """Open sessions of the networks; without `kinds`, no region is named."""
+        """Open sessions of the networks; without `regions`, the map's stay as they are."""
         self._backbone = backbone
         self._head = head
-        self._kinds = kinds
+        self._regions = regions
         self._cache = cache
         self._calibrated: OrderedDict[bytes, Calibrated] = OrderedDict()
         self._hashed: tuple[Sequence[Image.Image], bytes] | None = None
@@ -67,47 +69,45 @@ class PatchMemoryDetector:
     def load(
         cls, folder: Path, num_threads: int | None = None, *, keep_references: bool = False
     ) -> PatchMemoryDetector:
-        """Read `backbone.onnx`, `head.onnx` and, where it is there, `kinds.onnx` from a folder;
+        """Read `backbone.onnx`, `head.onnx` and, where it is there, `regions.onnx` from a folder;
         `keep_references`: on disk, too, for the next run (see `reference_cache`). Raises InputError
         when one of the first two is missing."""
         networks = (folder / "backbone.onnx", folder / "head.onnx")
         backbone, head = (open_session(path, num_threads) for path in networks)
-        named = folder / "kinds.onnx"
-        kinds = open_session(named, num_threads) if named.is_file() else None
+        path = folder / REGIONS_NAME
+        regions = open_session(path, num_threads) if path.is_file() else None
         code = (Path(__file__), Path(distances.__file__))
-        return cls(backbone, head, kinds, open_cache(networks, code) if keep_references else None)
+        return cls(backbone, head, regions, open_cache(networks, code) if keep_references else None)
 
     def detect(self, picture: Image.Image, references: Sequence[Image.Image]) -> Anomaly:
         """Map (h, w) float32 at stride 4 of the working size and score, both sigmoid of logits; and
-        the kinds of the map's regions."""
-        features, channels, anomaly = self._look(picture, references)
-        if self._kinds is None:
+        the map's regions, as the network for them judges them."""
+        features, channels, logits = self._look(picture, references)
+        anomaly = build_anomaly(logits)
+        if self._regions is None:
             return anomaly
-        kinds = name_regions(self._kinds, features, channels, anomaly.anomaly_map)
-        return replace(anomaly, kinds=kinds)
+        found = find_map_regions(anomaly.anomaly_map)
+        seen = read_regions(self._regions, features, channels, logits, found)
+        return judge_regions(anomaly, seen)
 
-    def describe(
+    def view(
         self, picture: Image.Image, references: Sequence[Image.Image]
-    ) -> list[tuple[Box, NDArray[np.float32]]]:
-        """The map's regions: boxes in pixels of the picture, `kinds.describe_region` of each."""
-        features, channels, anomaly = self._look(picture, references)
-        return [
-            (
-                place_region(region, anomaly.anomaly_map.shape, picture.size),
-                describe_region(features, channels, region),
-            )
-            for region in find_map_regions(anomaly.anomaly_map)
-        ]
+    ) -> tuple[tuple[int, int], list[RegionView]]:
+        """The height and width of the map in cells, and what there is to see of its regions."""
+        features, channels, logits = self._look(picture, references)
+        found = find_map_regions(build_anomaly(logits).anomaly_map)
+        height, width = logits.shape
+        views = [view_region(features, channels, logits, region) for region in found]
+        return (height, width), views
 
     def _look(
         self, picture: Image.Image, references: Sequence[Image.Image]
-    ) -> tuple[Features, NDArray[np.float32], Anomaly]:
-        """Features, distance channels, and the anomaly without kinds."""
+    ) -> tuple[Features, NDArray[np.float32], NDArray[np.float32]]:
+        """Features, distance channels, and the calibrated logits of the map."""
         calibrated = self._calibrate(references)
         features = self.features(picture)
         channels = build_channels(features, calibrated.memory)
-        logits = run_head(self._head, features, channels)
-        return features, channels, build_anomaly(logits - calibrated.shift)
+        return features, channels, run_head(self._head, features, channels) - calibrated.shift
 
     def features(self, picture: Image.Image) -> Features:
         """Features of an RGB picture at strides 4, 8 and 16 of its working size."""

@@ -33,7 +33,17 @@ from anomalyr1.prompts import (
     to_chat,
 )
 from anomalyr1.rewards import render_solution
-from anomalyr1.types import Anomaly, BoxFrame, Hint, InputError, Prompt, Question, Record, Region
+from anomalyr1.types import (
+    Anomaly,
+    BoxFrame,
+    Hint,
+    InputError,
+    Prompt,
+    Question,
+    Record,
+    Region,
+    SeenRegion,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +139,11 @@ def save_anomaly(path: Path, anomaly: Anomaly) -> None:
         "anomaly_map": anomaly.anomaly_map.astype(np.float16),
         "score": np.float64(anomaly.score),
     }
-    if anomaly.kinds is not None:
-        arrays["kinds"] = anomaly.kinds
+    if anomaly.regions is not None:
+        regions = anomaly.regions
+        arrays["boxes"] = np.array([region.box_xyxy for region in regions]).reshape(-1, 4)
+        arrays["peaks"] = np.array([region.peak for region in regions])
+        arrays["names"] = np.array([region.kind for region in regions], dtype=np.str_)
     with temporary.open("wb") as file:
         np.savez_compressed(file, **arrays)
     temporary.replace(path)
@@ -140,11 +153,15 @@ def load_anomaly(path: Path) -> Anomaly:
     """What `save_anomaly` wrote. Raises InputError for a file that is missing or damaged."""
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return Anomaly(
-                arrays["anomaly_map"].astype(np.float32),
-                float(arrays["score"]),
-                arrays.get("kinds"),
-            )
+            regions = None
+            if "boxes" in arrays:
+                told = (arrays[name].tolist() for name in ("boxes", "peaks", "names"))
+                regions = tuple(
+                    SeenRegion((left, top, right, bottom), peak, kind)
+                    for (left, top, right, bottom), peak, kind in zip(*told, strict=True)
+                )
+            anomaly_map = arrays["anomaly_map"].astype(np.float32)
+            return Anomaly(anomaly_map, float(arrays["score"]), regions)
     except (OSError, ValueError, KeyError, BadZipFile) as error:
         raise InputError(
             f"hint {path} cannot be read ({error}): delete it and run again"

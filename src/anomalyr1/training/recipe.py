@@ -39,6 +39,16 @@ class HintSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class RegionSettings:
+    """What moves and names the regions of the detector's map: see `training.regions`. It wants
+    other pictures than those that the detector's head was trained on."""
+
+    num_steps: int = 4000
+    batch_size: int = 128
+    learning_rate: float = 2e-3
+
+
+@dataclass(frozen=True, slots=True)
 class SeeSettings:
     """The dense stage of the vision tower: see `training.see`."""
 
@@ -51,7 +61,8 @@ class SeeSettings:
 class Recipe:
     """What `anomalyr1 train` runs. Tables that are absent are stages that are left out.
 
-    A `hint` beside a language stage is trained first, looked through, and kept with the checkpoint.
+    A `hint` beside a language stage is trained first, then its `regions`; both are looked through,
+    and kept with the checkpoint.
     `model` is what training starts from: "new" for an untrained nano, or a checkpoint, held in
     `dtype`. Its pictures are resized to at most `max_picture_pixels`; a record whose prompt has
     more than `max_prompt_tokens` is refused before the first step. `lora` goes unchanged to PEFT's
@@ -73,6 +84,7 @@ class Recipe:
     data: DataSettings = field(default_factory=DataSettings)
     rows: RowSettings = field(default_factory=RowSettings)
     hint: HintSettings | None = None
+    regions: RegionSettings | None = None
     see: SeeSettings | None = None
     lora: Mapping[str, Any] | None = None
     sft: Mapping[str, Any] | None = None
@@ -100,6 +112,7 @@ _TABLES: dict[str, type] = {
     "data": DataSettings,
     "rows": RowSettings,
     "hint": HintSettings,
+    "regions": RegionSettings,
     "see": SeeSettings,
 }
 

@@ -19,6 +19,7 @@ from anomalyr1.checkpoint import (
     save_checkpoint,
 )
 from anomalyr1.data.records import join_records, load_records
+from anomalyr1.detectors.patch_memory import REGIONS_NAME
 from anomalyr1.reporting.environment import describe_environment
 from anomalyr1.reporting.training import write_training_report
 from anomalyr1.training.dataset import HintedRecord, choose_rows, write_hints
@@ -29,7 +30,13 @@ from anomalyr1.training.processes import (
     start_processes,
     uses_cpu,
 )
-from anomalyr1.training.recipe import HintSettings, Recipe, SeeSettings, check_rewards
+from anomalyr1.training.recipe import (
+    HintSettings,
+    Recipe,
+    RegionSettings,
+    SeeSettings,
+    check_rewards,
+)
 from anomalyr1.types import InputError, Record
 
 Follow = Callable[[Iterable[Any], str, int], Iterator[Any]]
@@ -60,9 +67,9 @@ def run_recipe(
     records = _load_training_records(recipe)
     say(f"{len(records)} records")
     hint_folder = find_hint_folder(recipe.model)
-    if recipe.hint is not None:
+    if recipe.hint is not None or recipe.regions is not None:
         if processes.is_first:
-            _train_hint(recipe, recipe.hint, records, out / "hint", num_workers, follow)
+            _train_detector(recipe, records, out / "hint", num_workers, follow)
         processes.wait()
         hint_folder = out / "hint"
         if recipe.model == "new" and recipe.see is None and recipe.sft is None:
@@ -276,6 +283,23 @@ def _train_vision(
     save_model(tower, str(path))
 
 
+def _train_detector(
+    recipe: Recipe, records: Sequence[Record], out: Path, num_workers: int, follow: Follow
+) -> None:
+    """Train the hint's head, what reads the map's regions, or both, and keep what an earlier run
+    finished; what is not trained is the model's own."""
+    own = find_hint_folder(recipe.model)
+    if recipe.hint is not None:
+        _train_hint(recipe, recipe.hint, records, out, num_workers, follow)
+    else:
+        others = shutil.ignore_patterns(REGIONS_NAME)
+        shutil.copytree(own, out, ignore=others, dirs_exist_ok=True)
+    if recipe.regions is not None:
+        _train_regions(recipe, recipe.regions, records, out, num_workers, follow)
+    elif recipe.hint is not None and recipe.hint.further and (own / REGIONS_NAME).is_file():
+        shutil.copyfile(own / REGIONS_NAME, out / REGIONS_NAME)
+
+
 def _train_hint(
     recipe: Recipe,
     settings: HintSettings,
@@ -283,8 +307,8 @@ def _train_hint(
     out: Path,
     num_workers: int,
     follow: Follow,
-) -> Path:
-    """Train the hint's head and the names of its regions, or keep what an earlier run finished."""
+) -> None:
+    """Train the hint's head, or keep it when an earlier run finished this stage."""
     from anomalyr1.training.hint import (
         build_samples,
         export_head,
@@ -294,8 +318,7 @@ def _train_hint(
     )
 
     if (out / "head.onnx").is_file():
-        _train_kinds(recipe, settings, records, out, num_workers, follow)
-        return out
+        return
     out.mkdir(exist_ok=True)
     backbone, start = out / "backbone.onnx", None
     if settings.further:
@@ -330,33 +353,40 @@ def _train_hint(
                 log.flush()
     made = {**asdict(settings), "seed": recipe.seed, "n": len(samples)}
     export_head(head, out / "head.onnx", made)
-    del samples
-    _train_kinds(recipe, settings, records, out, num_workers, follow)
-    return out
 
 
-def _train_kinds(
+def _train_regions(
     recipe: Recipe,
-    settings: HintSettings,
+    settings: RegionSettings,
     records: Sequence[Record],
     out: Path,
     num_workers: int,
     follow: Follow,
 ) -> None:
-    """Train what names the map's regions, or keep it; a head that is trained further keeps its
-    model's."""
-    from anomalyr1.training.kinds import describe_products, export_kinds, train_kinds
+    """Train what reads the map's regions, or keep it when an earlier run finished this stage."""
+    from anomalyr1.training.regions import export_regions, train_regions, view_products
 
-    path = out / "kinds.onnx"
+    path = out / REGIONS_NAME
     if path.is_file():
         return
-    if settings.further:
-        own = find_hint_folder(recipe.model) / path.name
-        if own.is_file():
-            shutil.copyfile(own, path)
-        return
-    described = describe_products(records, out, seed=recipe.seed, num_workers=num_workers)
-    total = len({record.image_path.parent for record in records if record.regions})
-    named = [region for product in follow(described, "regions", total) for region in product]
-    if named:
-        export_kinds(train_kinds(named, seed=recipe.seed), path)
+    viewed = view_products(records, out, seed=recipe.seed, num_workers=num_workers)
+    total = len({record.image_path.parent for record in records})
+    lessons = [lesson for product in follow(viewed, "regions", total) for lesson in product]
+    if not lessons:
+        raise InputError("no region of the map meets a defect of the records: nothing to learn")
+    steps = train_regions(
+        lessons,
+        seed=recipe.seed,
+        num_steps=settings.num_steps,
+        batch_size=settings.batch_size,
+        learning_rate=settings.learning_rate,
+    )
+    losses: list[float] = []
+    with (out / "region_losses.jsonl").open("w") as log:
+        for step, loss, trained in follow(steps, "training on regions", settings.num_steps):
+            net = trained
+            losses.append(loss)
+            if step % 50 == 0:
+                log.write(json.dumps({"step": step, "loss": float(np.mean(losses[-50:]))}) + "\n")
+                log.flush()
+    export_regions(net, path)

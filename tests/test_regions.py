@@ -1,0 +1,201 @@
+"""The map's regions are seen, moved and named; whatever a network says, a box stays a box."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anomalyr1.detectors.patch_memory import open_session
+from anomalyr1.detectors.regions import (
+    KINDS,
+    VIEW_SIDE,
+    describe_region,
+    place_box,
+    read_regions,
+    share_box,
+    view_region,
+)
+from anomalyr1.geometry import box_iou
+from anomalyr1.hints import find_map_regions
+from anomalyr1.types import Box, Region
+
+torch = pytest.importorskip("torch")
+
+from anomalyr1.training.regions import (  # noqa: E402
+    NO_KIND,
+    Lesson,
+    export_regions,
+    find_lessons,
+    paired_iou,
+    train_regions,
+)
+
+GRID = (32, 48)
+NOTHING = np.zeros((7, *GRID), np.float32)
+
+
+def make_features(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
+    return tuple(
+        rng.normal(size=(3, GRID[0] // step, GRID[1] // step)).astype(np.float32)
+        for step in (1, 2, 4)
+    )
+
+
+FEATURES = make_features(np.random.default_rng(0))
+
+
+def make_map(*boxes: tuple[int, int, int, int]) -> np.ndarray:
+    levels = np.zeros(GRID, np.float32)
+    for left, top, right, bottom in boxes:
+        levels[top:bottom, left:right] = 0.9
+    return levels
+
+
+def see(levels: np.ndarray) -> list[Any]:
+    logits = 8.0 * levels - 4.0
+    found = find_map_regions(levels)
+    return [view_region(FEATURES, NOTHING, logits, region) for region in found]
+
+
+@pytest.mark.parametrize("box", [(5, 5, 7, 6), (0, 0, 48, 32), (40, 30, 48, 32)])
+def test_a_region_of_any_shape_is_seen_and_described(box: tuple[int, int, int, int]) -> None:
+    (view,) = see(make_map(box))
+    assert view.maps.shape == (1 + 7 + 3 + 3, VIEW_SIDE, VIEW_SIDE)
+    assert view.maps.dtype == view.described.dtype == view.own.dtype == np.float32
+    assert view.described.shape == (2 * 9 + 7 + 7,)
+    assert np.isfinite(view.maps).all() and np.isfinite(view.described).all()
+    assert place_box(view.own, view.frame, GRID) == pytest.approx(box)
+
+
+def test_a_view_shows_the_region_in_its_middle_and_what_is_around_it() -> None:
+    (view,) = see(make_map((16, 8, 32, 16)))
+    assert view.frame == (8, 4, 40, 20)
+    seen = view.maps[0] > 0
+    expected = np.zeros((VIEW_SIDE, VIEW_SIDE), bool)
+    expected[4:12, 4:12] = True
+    assert (seen == expected).all()
+    # The view's cell (8, 8) is two cells of the map wide and one high, its middle at (25, 12.5).
+    assert view.maps[11:, 8, 8] == pytest.approx(read_at(FEATURES[1], 25.0, 12.5), abs=2e-2)
+
+
+def read_at(plane: np.ndarray, x: float, y: float) -> np.ndarray:
+    """The value of a plane of stride 2 at a point in cells of stride 1."""
+    column, row = x / 2 - 0.5, y / 2 - 0.5
+    left, top = int(column), int(row)
+    across, down = column - left, row - top
+    upper = (1 - across) * plane[:, top, left] + across * plane[:, top, left + 1]
+    lower = (1 - across) * plane[:, top + 1, left] + across * plane[:, top + 1, left + 1]
+    return (1 - down) * upper + down * lower
+
+
+def test_beyond_the_edge_a_view_goes_on_as_it_is_there() -> None:
+    (view,) = see(make_map((0, 0, 4, 4)))
+    assert view.frame == (-2, -2, 6, 6)
+    assert (view.maps[0, :4, :4] == view.maps[0, 4, 4]).all()
+
+
+def test_the_description_holds_what_lies_under_the_region_and_how_it_differs() -> None:
+    (region,) = find_map_regions(make_map((8, 8, 16, 16)))
+    described = describe_region(FEATURES, NOTHING, region)
+    inside = FEATURES[0][:, 8:16, 8:16].mean(axis=(1, 2))
+    assert described[:3] == pytest.approx(inside, abs=1e-5)
+    assert described[3:6] == pytest.approx(inside - FEATURES[0].mean(axis=(1, 2)), abs=1e-5)
+    coarse = FEATURES[2][:, 2:4, 2:4].mean(axis=(1, 2))
+    assert described[12:15] == pytest.approx(coarse, abs=1e-5)
+
+
+def test_lengths_are_told_from_blobs() -> None:
+    (line,) = see(make_map((4, 10, 40, 12)))
+    (blob,) = see(make_map((4, 10, 12, 18)))
+    assert line.described[-3] > blob.described[-3] + 1
+
+
+@pytest.mark.parametrize(
+    ("shares", "box"),
+    [
+        ((0.25, 0.25, 0.75, 0.75), (4, 4, 12, 12)),
+        ((-9.0, 0.25, 9.0, 0.75), (0, 4, 16, 12)),
+        ((0.5, 0.5, 0.5, 0.5), (7.5, 7.5, 8.5, 8.5)),
+        ((0.9, 0.25, 0.1, 0.75), (7.5, 4, 8.5, 12)),
+        ((1.0, 1.0, 1.0, 1.0), (15, 15, 16, 16)),
+        ((np.nan, 0.25, np.inf, 0.75), (8, 4, 16, 12)),
+    ],
+)
+def test_a_box_stays_within_what_was_seen_and_has_an_area(
+    shares: tuple[float, ...], box: Box
+) -> None:
+    placed = place_box(np.array(shares, np.float32), (0.0, 0.0, 16.0, 16.0), GRID)
+    assert placed == pytest.approx(box)
+
+
+def test_a_box_stays_within_the_map() -> None:
+    shares = np.array([0.0, 0.0, 1.0, 1.0], np.float32)
+    assert place_box(shares, (-4.0, 20.0, 60.0, 40.0), GRID) == (0, 20, 48, 32)
+
+
+def make_lesson(box: tuple[int, int, int, int], true: Box, name: str) -> Lesson:
+    (lesson,) = find_lessons(see(make_map(box)), [Region(true, name)], (1.0, 1.0))
+    return lesson
+
+
+def test_what_was_learned_is_exported_and_moves_and_names_regions(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript", reason="exporting needs the extra 'train'")
+    lessons = []
+    for place in range(0, 16, 2):
+        # A length reaches half of its length farther than it is seen, a blob is as it is seen.
+        line = (4, 4 + place, 20, 7 + place)
+        lessons.append(make_lesson(line, (4.0, 4.0 + place, 28.0, 7.0 + place), "scratch"))
+        blob = (20 + place, 8, 30 + place, 18)
+        lessons.append(make_lesson(blob, tuple(map(float, blob)), "stain"))
+    *_, (_step, _loss, net) = train_regions(lessons, seed=0, num_steps=300, batch_size=16)
+    export_regions(net, tmp_path / "regions.onnx")
+    session = open_session(tmp_path / "regions.onnx", 1)
+    levels = make_map((6, 3, 22, 6), (24, 16, 34, 26))
+    found = find_map_regions(levels)
+    seen = read_regions(session, FEATURES, NOTHING, 8.0 * levels - 4.0, found)
+    told = {region.kind: region.box_xyxy for region in seen}
+    assert set(told) == {"scratch", "stain"}
+    assert box_iou(told["stain"], (24.0, 16.0, 34.0, 26.0)) > 0.8
+    assert read_regions(session, FEATURES, NOTHING, 8.0 * levels - 4.0, []) == ()
+
+
+def test_training_repeats_for_a_seed_and_moves_every_parameter() -> None:
+    lessons = [
+        make_lesson((4, 4, 12, 12), (5.0, 4.0, 12.0, 12.0), "dent"),
+        make_lesson((20, 4, 32, 12), (20.0, 4.0, 30.0, 12.0), "rust"),
+    ]
+    assert [lesson.kind for lesson in lessons] == [KINDS.index("dent"), NO_KIND]
+
+    def train(seed: int, num_steps: int) -> dict[str, Any]:
+        *_, (_step, loss, net) = train_regions(lessons, seed=seed, num_steps=num_steps)
+        assert np.isfinite(loss)
+        return {name: value.clone() for name, value in net.named_parameters()}
+
+    once, again, longer = train(0, 1), train(0, 1), train(0, 3)
+    assert all(torch.equal(value, again[name]) for name, value in once.items())
+    assert not [name for name, value in once.items() if torch.equal(value, longer[name])]
+
+
+def test_a_region_is_taught_the_defect_that_it_meets_best() -> None:
+    regions = [
+        Region((0.0, 0.0, 20.0, 20.0), "scratch"),
+        Region((20.0, 0.0, 60.0, 20.0), "dent"),
+        Region((80.0, 50.0, 96.0, 64.0), "rust"),
+    ]
+    views = see(make_map((9, 1, 28, 9), (40, 26, 46, 31), (2, 24, 8, 30)))
+    lessons = find_lessons(views, regions, (0.5, 0.5))
+    assert [lesson.kind for lesson in lessons] == [KINDS.index("dent"), NO_KIND]
+    dent = lessons[0]
+    assert dent.view.maps.dtype == np.float16
+    assert dent.box == pytest.approx(share_box((10.0, 0.0, 30.0, 10.0), dent.view.frame))
+
+
+def test_overlap_of_pairs_is_that_of_boxes() -> None:
+    boxes = [(0.0, 0.0, 4.0, 4.0), (0.0, 0.0, 4.0, 4.0), (3.0, 3.0, 1.0, 1.0)]
+    others = [(2.0, 0.0, 6.0, 4.0), (5.0, 5.0, 6.0, 6.0), (0.0, 0.0, 4.0, 4.0)]
+    said = paired_iou(torch.tensor(boxes), torch.tensor(others)).tolist()
+    assert said[:2] == pytest.approx(list(map(box_iou, boxes[:2], others[:2])))
+    assert said[2] == 0.0
