@@ -22,7 +22,7 @@ from anomalyr1.models import (
 )
 from anomalyr1.parsing import parse_choice
 from anomalyr1.prompts import build_choice_prompt
-from anomalyr1.types import InputError, Label, Question, Record
+from anomalyr1.types import Anomaly, InputError, Label, Question, Record, SeenRegion
 
 
 def make_records(folder: Path, num_normal: int, num_anomalous: int) -> list[Record]:
@@ -63,9 +63,19 @@ def test_a_detector_alone_reports_a_picture_that_cannot_be_read(tmp_path: Path) 
 def test_specks_of_a_map_are_no_defects() -> None:
     anomaly_map = np.zeros((100, 100), np.float32)
     anomaly_map[50, 50] = 1.0
-    assert find_regions(anomaly_map, (1000, 1000)) == []
+    assert find_regions(Anomaly(anomaly_map, 0.9), (1000, 1000)) == []
     anomaly_map[:] = 0.4
-    assert find_regions(anomaly_map, (64, 48)) == []
+    assert find_regions(Anomaly(anomaly_map, 0.9), (64, 48)) == []
+
+
+def test_regions_that_the_detector_names_are_its_defects() -> None:
+    anomaly_map = np.zeros((10, 20), np.float32)
+    anomaly_map[2:6, 4:8] = 1.0
+    seen = (SeenRegion((5.0, 1.0, 9.0, 6.0), 1.0, "dent"), SeenRegion((10.0, 0.0, 11.0, 1.0), 0.6))
+    dent, other = find_regions(Anomaly(anomaly_map, 0.9, seen), (20, 10))
+    assert dent[:2] == ((5.0, 1.0, 9.0, 6.0), "dent")
+    assert np.argwhere(dent[2]).min(axis=0).tolist() == [2, 5] and dent[2].sum() == 4 * 3
+    assert other[1] == "anomaly" and not other[2].any()
 
 
 def test_chance_gives_even_verdicts_that_a_seed_repeats(tmp_path: Path) -> None:

@@ -55,12 +55,16 @@ class _Head:
 
 
 class _Regions:
-    """Every region is moved to the upper left of what is seen, and looks like the third kind."""
+    """Every region is moved to the upper left of what is seen, looks like the third kind, and is
+    as likely as `truth`, a logit, says."""
+
+    def __init__(self, truth: float) -> None:
+        self._truth = truth
 
     def run(self, _names: None, inputs: dict[str, Any]) -> list[Any]:
         count = len(inputs["own"])
         boxes = np.array([[0.0, 0.0, 0.5, 0.5]] * count, np.float32)
-        return [boxes, np.eye(len(KINDS))[[2] * count]]
+        return [boxes, np.eye(len(KINDS))[[2] * count], np.array([self._truth] * count)]
 
 
 def make_detector() -> PatchMemoryDetector:
@@ -206,7 +210,11 @@ def test_regions_are_moved_and_named_where_the_detector_can() -> None:
     references = (make_tile(1), make_tile(2))
     spotted = make_tile(1, spot=True)
     plain = make_detector().detect(spotted, references)
-    moved = PatchMemoryDetector(_Backbone(), _Head(), _Regions()).detect(spotted, references)
+    moved, doubted = (
+        PatchMemoryDetector(_Backbone(), _Head(), _Regions(truth)).detect(spotted, references)
+        for truth in (4.0, -60.0)
+    )
+    assert doubted.regions == () and doubted.score < 0.5 < plain.score
     assert plain.regions is None and (plain.anomaly_map == moved.anomaly_map).all()
     assert moved.regions
     grid_hw, views = make_detector().view(spotted, references)

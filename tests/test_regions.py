@@ -13,6 +13,7 @@ from anomalyr1.detectors.regions import (
     KINDS,
     VIEW_SIDE,
     describe_region,
+    judge_regions,
     place_box,
     read_regions,
     share_box,
@@ -20,7 +21,7 @@ from anomalyr1.detectors.regions import (
 )
 from anomalyr1.geometry import box_iou
 from anomalyr1.hints import find_map_regions
-from anomalyr1.types import Box, Region
+from anomalyr1.types import Anomaly, Box, Region, SeenRegion
 
 torch = pytest.importorskip("torch")
 
@@ -34,7 +35,7 @@ from anomalyr1.training.regions import (  # noqa: E402
 )
 
 GRID = (32, 48)
-NOTHING = np.zeros((7, *GRID), np.float32)
+DISTANCES = np.random.default_rng(1).normal(size=(7, *GRID)).astype(np.float32)
 
 
 def make_features(rng: np.random.Generator) -> tuple[np.ndarray, ...]:
@@ -57,13 +58,13 @@ def make_map(*boxes: tuple[int, int, int, int]) -> np.ndarray:
 def see(levels: np.ndarray) -> list[Any]:
     logits = 8.0 * levels - 4.0
     found = find_map_regions(levels)
-    return [view_region(FEATURES, NOTHING, logits, region) for region in found]
+    return [view_region(FEATURES, DISTANCES, logits, region) for region in found]
 
 
 @pytest.mark.parametrize("box", [(5, 5, 7, 6), (0, 0, 48, 32), (40, 30, 48, 32)])
 def test_a_region_of_any_shape_is_seen_and_described(box: tuple[int, int, int, int]) -> None:
     (view,) = see(make_map(box))
-    assert view.maps.shape == (1 + 7 + 3 + 3, VIEW_SIDE, VIEW_SIDE)
+    assert view.maps.shape == (1 + 7, VIEW_SIDE, VIEW_SIDE)
     assert view.maps.dtype == view.described.dtype == view.own.dtype == np.float32
     assert view.described.shape == (2 * 9 + 7 + 7,)
     assert np.isfinite(view.maps).all() and np.isfinite(view.described).all()
@@ -78,17 +79,7 @@ def test_a_view_shows_the_region_in_its_middle_and_what_is_around_it() -> None:
     expected[4:12, 4:12] = True
     assert (seen == expected).all()
     # The view's cell (8, 8) is two cells of the map wide and one high, its middle at (25, 12.5).
-    assert view.maps[11:, 8, 8] == pytest.approx(read_at(FEATURES[1], 25.0, 12.5), abs=2e-2)
-
-
-def read_at(plane: np.ndarray, x: float, y: float) -> np.ndarray:
-    """The value of a plane of stride 2 at a point in cells of stride 1."""
-    column, row = x / 2 - 0.5, y / 2 - 0.5
-    left, top = int(column), int(row)
-    across, down = column - left, row - top
-    upper = (1 - across) * plane[:, top, left] + across * plane[:, top, left + 1]
-    lower = (1 - across) * plane[:, top + 1, left] + across * plane[:, top + 1, left + 1]
-    return (1 - down) * upper + down * lower
+    assert view.maps[1:, 8, 8] == pytest.approx(DISTANCES[:, 12, 24:26].mean(axis=1), abs=2e-2)
 
 
 def test_beyond_the_edge_a_view_goes_on_as_it_is_there() -> None:
@@ -99,7 +90,7 @@ def test_beyond_the_edge_a_view_goes_on_as_it_is_there() -> None:
 
 def test_the_description_holds_what_lies_under_the_region_and_how_it_differs() -> None:
     (region,) = find_map_regions(make_map((8, 8, 16, 16)))
-    described = describe_region(FEATURES, NOTHING, region)
+    described = describe_region(FEATURES, DISTANCES, region)
     inside = FEATURES[0][:, 8:16, 8:16].mean(axis=(1, 2))
     assert described[:3] == pytest.approx(inside, abs=1e-5)
     assert described[3:6] == pytest.approx(inside - FEATURES[0].mean(axis=(1, 2)), abs=1e-5)
@@ -155,19 +146,35 @@ def test_what_was_learned_is_exported_and_moves_and_names_regions(tmp_path: Path
     session = open_session(tmp_path / "regions.onnx", 1)
     levels = make_map((6, 3, 22, 6), (24, 16, 34, 26))
     found = find_map_regions(levels)
-    seen = read_regions(session, FEATURES, NOTHING, 8.0 * levels - 4.0, found)
+    seen = read_regions(session, FEATURES, DISTANCES, 8.0 * levels - 4.0, found)
     told = {region.kind: region.box_xyxy for region in seen}
     assert set(told) == {"scratch", "stain"}
+    assert min(region.truth for region in seen) > 0.5
     assert box_iou(told["stain"], (24.0, 16.0, 34.0, 26.0)) > 0.8
-    assert read_regions(session, FEATURES, NOTHING, 8.0 * levels - 4.0, []) == ()
+    assert read_regions(session, FEATURES, DISTANCES, 8.0 * levels - 4.0, []) == ()
+
+
+def test_map_and_network_count_alike_for_a_region_and_for_the_picture() -> None:
+    box = (1.0, 1.0, 3.0, 3.0)
+    levels = np.zeros(GRID, np.float32)
+    seen = (SeenRegion(box, 0.9, "dent", 0.2), SeenRegion(box, 0.7, "hole", 0.2))
+    judged = judge_regions(Anomaly(levels, 0.8), seen)
+    assert judged.regions == seen[:1]
+    # (logit(0.8) + logit(0.2)) / 2 is 0.
+    assert judged.score == pytest.approx(0.5)
+    certain = judge_regions(Anomaly(levels, 1.0), (SeenRegion(box, 1.0, "dent", 0.0),))
+    assert certain.score == pytest.approx(0.5)
+    quiet = judge_regions(Anomaly(levels, 0.8), ())
+    assert quiet.regions == () and quiet.score == 0.8
 
 
 def test_training_repeats_for_a_seed_and_moves_every_parameter() -> None:
     lessons = [
         make_lesson((4, 4, 12, 12), (5.0, 4.0, 12.0, 12.0), "dent"),
         make_lesson((20, 4, 32, 12), (20.0, 4.0, 30.0, 12.0), "rust"),
+        make_lesson((20, 4, 32, 12), (40.0, 14.0, 42.0, 22.0), "dent"),
     ]
-    assert [lesson.kind for lesson in lessons] == [KINDS.index("dent"), NO_KIND]
+    assert [lesson.kind for lesson in lessons] == [KINDS.index("dent"), NO_KIND, NO_KIND]
 
     def train(seed: int, num_steps: int) -> dict[str, Any]:
         *_, (_step, loss, net) = train_regions(lessons, seed=seed, num_steps=num_steps)
@@ -187,7 +194,8 @@ def test_a_region_is_taught_the_defect_that_it_meets_best() -> None:
     ]
     views = see(make_map((9, 1, 28, 9), (40, 26, 46, 31), (2, 24, 8, 30)))
     lessons = find_lessons(views, regions, (0.5, 0.5))
-    assert [lesson.kind for lesson in lessons] == [KINDS.index("dent"), NO_KIND]
+    told = [(lesson.is_true, lesson.kind) for lesson in lessons]
+    assert told == [(True, KINDS.index("dent")), (True, NO_KIND), (False, NO_KIND)]
     dent = lessons[0]
     assert dent.view.maps.dtype == np.float16
     assert dent.box == pytest.approx(share_box((10.0, 0.0, 30.0, 10.0), dent.view.frame))

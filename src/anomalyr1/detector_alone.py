@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from anomalyr1 import hints
 from anomalyr1.answered import Answered
 from anomalyr1.data.mmad import SUBTASKS, name_subtask
 from anomalyr1.detectors import Detector
@@ -16,7 +17,16 @@ from anomalyr1.geometry import boxes_from_mask
 from anomalyr1.images import limit_size, load_image
 from anomalyr1.inspector import Inspection, measure_confidence
 from anomalyr1.preparation import WORKING_SIDE, ReferencePictures, leave_itself_out
-from anomalyr1.types import Completion, Defect, Finding, InputError, Record, Response
+from anomalyr1.types import (
+    Anomaly,
+    Box,
+    Completion,
+    Defect,
+    Finding,
+    InputError,
+    Record,
+    Response,
+)
 
 DECISION_LINE = 0.5
 LEAST_AREA = 0.0002
@@ -24,7 +34,7 @@ LEAST_AREA = 0.0002
 
 
 class DetectorAlone:
-    """Judges records by a detector's score; regions of its map above 0.5 are the defects."""
+    """Judges records by a detector's score; its regions are the defects, or its map above 0.5."""
 
     def __init__(self, detector: Detector, name: str) -> None:
         self._detector = detector
@@ -81,15 +91,15 @@ class DetectorAlone:
         record, others = leave_itself_out(record, small, references)
         anomaly = self._detector.detect(small, others)
         is_anomalous = anomaly.score >= DECISION_LINE
-        regions = find_regions(anomaly.anomaly_map, picture.size) if is_anomalous else []
+        regions = find_regions(anomaly, picture.size) if is_anomalous else []
         defects = tuple(
             Defect(
-                "anomaly",
+                label,
                 "",
                 box,
                 confidence=measure_confidence(box, picture.size, anomaly.anomaly_map, None),
             )
-            for box, _ in regions
+            for box, label, _ in regions
         )
         finding = Finding(
             record_id=record.record_id,
@@ -106,7 +116,7 @@ class DetectorAlone:
             image_size_wh=picture.size,
             seconds=time.perf_counter() - start,
         )
-        masks = tuple(mask for _, mask in regions)
+        masks = tuple(mask for _, _, mask in regions)
         return Inspection(finding, picture, masks, anomaly.anomaly_map)
 
 
@@ -122,18 +132,25 @@ def find_yes_no(record: Record) -> dict[bool, str] | None:
 
 
 def find_regions(
-    anomaly_map: NDArray[np.float32], size_wh: tuple[int, int]
-) -> list[tuple[tuple[float, float, float, float], NDArray[np.bool_]]]:
-    """Regions of a map above the decision line, largest first: box and mask, bool (H, W), in
-    pixels of a picture of `size_wh`."""
+    anomaly: Anomaly, size_wh: tuple[int, int]
+) -> list[tuple[Box, str, NDArray[np.bool_]]]:
+    """What the detector makes of its map, or else the map's areas above the decision line, largest
+    first: box, label, and as mask, bool (H, W), what is above the line within the box; in pixels of
+    a picture of `size_wh`."""
     width, height = size_wh
-    resized = Image.fromarray(anomaly_map, mode="F").resize(size_wh, Image.Resampling.BILINEAR)
+    resized = Image.fromarray(anomaly.anomaly_map, mode="F").resize(
+        size_wh, Image.Resampling.BILINEAR
+    )
     above = np.asarray(resized) >= DECISION_LINE
-    least = max(1, round(LEAST_AREA * width * height))
+    if anomaly.regions is None:
+        least = max(1, round(LEAST_AREA * width * height))
+        named = [(box, "") for box in boxes_from_mask(above, min_area=least)]
+    else:
+        named = [(one.box_xyxy, one.defect_type) for one in hints.find_regions(anomaly, size_wh)]
     found = []
-    for box in boxes_from_mask(above, min_area=least):
-        left, top, right, bottom = map(int, box)
+    for box, kind in named:
+        left, top, right, bottom = map(round, box)
         mask = np.zeros_like(above)
         mask[top:bottom, left:right] = above[top:bottom, left:right]
-        found.append((box, mask))
+        found.append((box, kind or "anomaly", mask))
     return found

@@ -33,6 +33,7 @@ from anomalyr1.prompts import (
     to_chat,
 )
 from anomalyr1.rewards import render_solution
+from anomalyr1.training.workers import use_one_thread
 from anomalyr1.types import (
     Anomaly,
     BoxFrame,
@@ -97,6 +98,7 @@ _detector: PatchMemoryDetector | None = None
 
 def _open(folder: Path) -> None:
     global _detector
+    use_one_thread()
     _detector = PatchMemoryDetector.load(folder, num_threads=1)
 
 
