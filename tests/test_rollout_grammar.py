@@ -126,9 +126,9 @@ def test_the_boxes_of_a_prompt_are_those_that_its_hint_lists(
     inspection = build_inspection_prompt(RECORD, num_references=1, hint=hint)
     choice = build_choice_prompt(asked, num_references=0, hint=hint)
     for prompt in (inspection, choice):
-        assert tuple(find_listed_boxes(to_chat(prompt))) == prompt.boxes == tuple(boxes)
+        assert find_listed_boxes(to_chat(prompt)) == prompt.boxes == tuple(boxes)
     without = build_choice_prompt(asked, num_references=0, hint=None)
-    assert find_listed_boxes(to_chat(without)) == []
+    assert find_listed_boxes(to_chat(without)) == ()
 
 
 @pytest.mark.parametrize(("words", "num_beams"), [(10, 1), (999, 2)])

@@ -27,6 +27,9 @@ HINT_REGIONS = (
     "Its regions, with peaks out of 100: {boxes}; the peaks: {peaks} out of 100. "
     "It is bright at the {places}."
 )
+_BEFORE, _AFTER = HINT_REGIONS.split("{boxes}")
+_LISTED = re.compile(re.escape(_BEFORE) + "(.*?)" + re.escape(_AFTER.partition("{")[0]))
+_BOX = re.compile(r"\[(\d+), (\d+), (\d+), (\d+)\]")
 HINT_KINDS = "It looks like a {kinds}."
 HINT_NO_REGION = "It has no region."
 STRENGTHS = (
@@ -226,6 +229,21 @@ def _word_hint(hint: Hint) -> str:
     if kinds:
         said.append(HINT_KINDS.format(kinds=", like a ".join(kinds)))
     return " ".join(said)
+
+
+def read_hint_boxes(text: str) -> tuple[tuple[int, int, int, int], ...]:
+    """The boxes that a text lists as a hint's regions, as `Prompt.boxes` holds them.
+
+    >>> read_hint_boxes("Its regions, with peaks out of 100: [1, 2, 3, 4]; the peaks: 97 out of")
+    ((1, 2, 3, 4),)
+    >>> read_hint_boxes("Holes at [1, 2, 3, 4] are meant.")
+    ()
+    """
+    found = _LISTED.search(text)
+    boxes = _BOX.findall(found[1]) if found is not None else []
+    return tuple(
+        (int(left), int(top), int(right), int(bottom)) for left, top, right, bottom in boxes
+    )
 
 
 def _build_prompt(

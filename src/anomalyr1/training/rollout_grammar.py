@@ -6,7 +6,6 @@ than a first.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -20,12 +19,8 @@ from anomalyr1.engines.answer_grammar import (
     ListedBox,
     read_answer_tokens,
 )
-from anomalyr1.prompts import HINT_REGIONS
+from anomalyr1.prompts import read_hint_boxes
 from anomalyr1.training.shared_rollout import find_decoding_obstacle, replace_generate
-
-_BEFORE, _AFTER = HINT_REGIONS.split("{boxes}")
-_LISTED = re.compile(re.escape(_BEFORE) + "(.*?)" + re.escape(_AFTER.partition("{")[0]))
-_BOX = re.compile(r"\[(\d+), (\d+), (\d+), (\d+)\]")
 
 
 def keep_to_grammar(trainer: Any) -> None:
@@ -55,16 +50,10 @@ def keep_to_grammar(trainer: Any) -> None:
     trainer._generate = roll_out_kept
 
 
-def find_listed_boxes(prompt: Sequence[Any]) -> list[ListedBox]:
+def find_listed_boxes(prompt: Sequence[Any]) -> tuple[ListedBox, ...]:
     """The boxes of the hint that a chat's last text lists; none where it has no hint."""
     texts = [part["text"] for part in prompt[-1]["content"] if part["type"] == "text"]
-    found = _LISTED.search(texts[-1])
-    if found is None:
-        return []
-    return [
-        (int(left), int(top), int(right), int(bottom))
-        for left, top, right, bottom in _BOX.findall(found[1])
-    ]
+    return read_hint_boxes(texts[-1])
 
 
 class _Choices(LogitsProcessor):  # type: ignore[misc]
