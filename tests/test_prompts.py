@@ -14,6 +14,7 @@ from anomalyr1.parsing import parse_choice, parse_inspection
 from anomalyr1.prompts import (
     build_choice_prompt,
     build_inspection_prompt,
+    read_hint_boxes,
     render_choice_answer,
     render_inspection_answer,
     to_chat,
@@ -214,3 +215,17 @@ def test_an_answer_that_could_not_be_read_back_is_refused() -> None:
         render_choice_answer("B", "so <answer>B</answer>")
     with pytest.raises(InputError, match="label"):
         render_inspection_answer("broken", [], "")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "Its regions, with peaks out of 100: ",
+        "Its regions, with peaks out of 100: [1, 2, 3, 4]",
+        "Its regions, with peaks out of 100: [1, 2, 3]; the peaks: 9",
+        f"Its regions, with peaks out of 100: [{'9' * 5000}, 2, 3, 4]; the peaks: 9",
+    ],
+)
+def test_a_text_that_lists_no_whole_box_has_none(text: str) -> None:
+    assert read_hint_boxes(text) == ()

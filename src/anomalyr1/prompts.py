@@ -27,9 +27,8 @@ HINT_REGIONS = (
     "Its regions, with peaks out of 100: {boxes}; the peaks: {peaks} out of 100. "
     "It is bright at the {places}."
 )
-_BEFORE, _AFTER = HINT_REGIONS.split("{boxes}")
-_LISTED = re.compile(re.escape(_BEFORE) + "(.*?)" + re.escape(_AFTER.partition("{")[0]))
-_BOX = re.compile(r"\[(\d+), (\d+), (\d+), (\d+)\]")
+_BEFORE, _BETWEEN = HINT_REGIONS.partition("{peaks}")[0].split("{boxes}")
+_BOX = re.compile(r"\[(\d{1,5}), (\d{1,5}), (\d{1,5}), (\d{1,5})\]")
 HINT_KINDS = "It looks like a {kinds}."
 HINT_NO_REGION = "It has no region."
 STRENGTHS = (
@@ -232,18 +231,17 @@ def _word_hint(hint: Hint) -> str:
 
 
 def read_hint_boxes(text: str) -> tuple[tuple[int, int, int, int], ...]:
-    """The boxes that a text lists as a hint's regions, as `Prompt.boxes` holds them.
+    """The boxes that a text lists as a hint's regions, as `Prompt.boxes` holds them. Any text may
+    come.
 
     >>> read_hint_boxes("Its regions, with peaks out of 100: [1, 2, 3, 4]; the peaks: 97 out of")
     ((1, 2, 3, 4),)
     >>> read_hint_boxes("Holes at [1, 2, 3, 4] are meant.")
     ()
     """
-    found = _LISTED.search(text)
-    boxes = _BOX.findall(found[1]) if found is not None else []
-    return tuple(
-        (int(left), int(top), int(right), int(bottom)) for left, top, right, bottom in boxes
-    )
+    listed, after, _ = text.partition(_BEFORE)[2].partition(_BETWEEN)
+    boxes = (map(int, box) for box in (_BOX.findall(listed) if after else ()))
+    return tuple((left, top, right, bottom) for left, top, right, bottom in boxes)
 
 
 def _build_prompt(
