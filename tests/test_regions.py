@@ -21,7 +21,7 @@ from anomalyr1.detectors.regions import (
 )
 from anomalyr1.geometry import box_iou
 from anomalyr1.hints import find_map_regions
-from anomalyr1.types import Anomaly, Box, Region, SeenRegion
+from anomalyr1.types import Box, Region, SeenRegion
 
 torch = pytest.importorskip("torch")
 
@@ -154,18 +154,16 @@ def test_what_was_learned_is_exported_and_moves_and_names_regions(tmp_path: Path
     assert read_regions(session, FEATURES, DISTANCES, 8.0 * levels - 4.0, []) == ()
 
 
-def test_map_and_network_count_alike_for_a_region_and_for_the_picture() -> None:
+def test_map_and_network_count_alike_and_one_region_is_always_believed() -> None:
     box = (1.0, 1.0, 3.0, 3.0)
-    levels = np.zeros(GRID, np.float32)
-    seen = (SeenRegion(box, 0.9, "dent", 0.2), SeenRegion(box, 0.7, "hole", 0.2))
-    judged = judge_regions(Anomaly(levels, 0.8), seen)
-    assert judged.regions == seen[:1]
-    # (logit(0.8) + logit(0.2)) / 2 is 0.
-    assert judged.score == pytest.approx(0.5)
-    certain = judge_regions(Anomaly(levels, 1.0), (SeenRegion(box, 1.0, "dent", 0.0),))
-    assert certain.score == pytest.approx(0.5)
-    quiet = judge_regions(Anomaly(levels, 0.8), ())
-    assert quiet.regions == () and quiet.score == 0.8
+    likely, even, unlikely = (
+        SeenRegion(box, 0.9, "dent", 0.2),
+        SeenRegion(box, 0.8, "hole", 0.2),
+        SeenRegion(box, 0.7, "cut", 0.2),
+    )
+    assert judge_regions((likely, even, unlikely)) == (likely, even)
+    assert judge_regions((unlikely, SeenRegion(box, 0.6, "cut", 0.0))) == (unlikely,)
+    assert judge_regions(()) == ()
 
 
 def test_training_repeats_for_a_seed_and_moves_every_parameter() -> None:
@@ -195,7 +193,7 @@ def test_a_region_is_taught_the_defect_that_it_meets_best() -> None:
     views = see(make_map((9, 1, 28, 9), (40, 26, 46, 31), (2, 24, 8, 30)))
     lessons = find_lessons(views, regions, (0.5, 0.5))
     told = [(lesson.is_true, lesson.kind) for lesson in lessons]
-    assert told == [(True, KINDS.index("dent")), (True, NO_KIND), (False, NO_KIND)]
+    assert told == [(True, KINDS.index("dent")), (False, NO_KIND), (True, NO_KIND)]
     dent = lessons[0]
     assert dent.view.maps.dtype == np.float16
     assert dent.box == pytest.approx(share_box((10.0, 0.0, 30.0, 10.0), dent.view.frame))

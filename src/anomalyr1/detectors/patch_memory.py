@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ class PatchMemoryDetector:
             return anomaly
         found = find_map_regions(anomaly.anomaly_map)
         seen = read_regions(self._regions, features, channels, logits, found)
-        return judge_regions(anomaly, seen)
+        return replace(anomaly, regions=judge_regions(seen))
 
     def view(
         self, picture: Image.Image, references: Sequence[Image.Image]

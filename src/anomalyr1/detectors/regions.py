@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from anomalyr1.data.wording import KIND_WORDS
 from anomalyr1.detectors.distances import Features
 from anomalyr1.hints import MapRegion, bound_region
-from anomalyr1.types import Anomaly, Box, SeenRegion
+from anomalyr1.types import Box, SeenRegion
 
 KINDS = tuple(KIND_WORDS)
 
@@ -156,17 +156,13 @@ def read_regions(
     )
 
 
-def judge_regions(anomaly: Anomaly, seen: tuple[SeenRegion, ...]) -> Anomaly:
-    """The anomaly with the regions that are believed. Map and network count alike: a region is left
-    out where the mean of the logits of its peak and of its truth is below 0, and the picture's
-    score is the mean with the likeliest region, where there is one."""
-    if not seen:
-        return replace(anomaly, regions=())
-    return replace(
-        anomaly,
-        score=_average(anomaly.score, max(region.truth for region in seen)),
-        regions=tuple(region for region in seen if _average(region.peak, region.truth) >= 0.5),
-    )
+def judge_regions(seen: tuple[SeenRegion, ...]) -> tuple[SeenRegion, ...]:
+    """The regions that are believed: those whose peak and truth have logits with a mean of 0 or
+    more, and the likeliest in any case. The map says whether there is a defect, the network where:
+    it has learned from painted defects alone, and doubts true ones that look otherwise."""
+    believed = [_average(region.peak, region.truth) for region in seen]
+    least = min(0.5, max(believed, default=0.0))
+    return tuple(region for region, value in zip(seen, believed, strict=True) if value >= least)
 
 
 def _average(first: float, second: float) -> float:
