@@ -33,7 +33,6 @@ from anomalyr1.prompts import (
     to_chat,
 )
 from anomalyr1.rewards import render_solution
-from anomalyr1.training.workers import use_one_thread
 from anomalyr1.types import (
     Anomaly,
     BoxFrame,
@@ -96,7 +95,6 @@ _detector: PatchMemoryDetector | None = None
 
 def _open(folder: Path) -> None:
     global _detector
-    use_one_thread()
     _detector = PatchMemoryDetector.load(folder, num_threads=1)
 
 

@@ -35,7 +35,6 @@ from anomalyr1.training.backbone import (
     load_backbone,
     standardise,
 )
-from anomalyr1.training.workers import use_one_thread
 from anomalyr1.types import Record
 
 
@@ -117,7 +116,6 @@ _session: Any = None
 
 def _open(backbone_path: Path) -> None:
     global _session
-    use_one_thread()
     _session = open_session(backbone_path, 1)
 
 

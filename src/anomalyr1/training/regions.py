@@ -24,7 +24,6 @@ from anomalyr1.geometry import box_iou
 from anomalyr1.hints import MOST_REGIONS
 from anomalyr1.images import load_image
 from anomalyr1.training.backbone import export_onnx
-from anomalyr1.training.workers import use_one_thread
 from anomalyr1.types import Box, Record, Region
 
 LEAST_IOU = 0.1
@@ -109,7 +108,6 @@ _detector: PatchMemoryDetector | None = None
 
 def _open(folder: Path) -> None:
     global _detector
-    use_one_thread()
     _detector = PatchMemoryDetector.load(folder, num_threads=1)
 
 
