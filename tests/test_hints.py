@@ -56,7 +56,7 @@ def test_what_the_detector_makes_of_regions_goes_before_the_map() -> None:
     (region,) = find_regions(Anomaly(levels, 0.9, seen), (160, 120))
     assert region == Region((19.0, 12.0, 44.0, 24.0), "dent", confidence=0.6)
     hint = describe_hint(Anomaly(levels, 0.9, seen), (80, 40), (80, 40), "absolute")
-    assert hint.regions == (((9, 4, 22, 8), 60),)
+    assert hint.regions == (((10, 4, 22, 8), 60),)
     assert find_regions(Anomaly(levels, 0.9, ()), (160, 120)) == []
 
 
