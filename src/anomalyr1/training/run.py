@@ -343,14 +343,8 @@ def _train_hint(
         learning_rate=settings.learning_rate,
         start=start,
     )
-    losses: list[float] = []
-    with (out / "losses.jsonl").open("w") as log:
-        for step, loss, trained in follow(steps, "training the head", settings.num_steps):
-            head = trained
-            losses.append(loss)
-            if step % 50 == 0:
-                log.write(json.dumps({"step": step, "loss": float(np.mean(losses[-50:]))}) + "\n")
-                log.flush()
+    followed = follow(steps, "training the head", settings.num_steps)
+    head = _finish(followed, out / "losses.jsonl")
     made = {**asdict(settings), "seed": recipe.seed, "n": len(samples)}
     export_head(head, out / "head.onnx", made)
 
@@ -373,7 +367,7 @@ def _train_regions(
     total = len({record.image_path.parent for record in records})
     lessons = [lesson for product in follow(viewed, "regions", total) for lesson in product]
     if not lessons:
-        raise InputError("no region of the map meets a defect of the records: nothing to learn")
+        raise InputError("the map has no region in any picture of the records: nothing to learn")
     steps = train_regions(
         lessons,
         seed=recipe.seed,
@@ -381,12 +375,19 @@ def _train_regions(
         batch_size=settings.batch_size,
         learning_rate=settings.learning_rate,
     )
+    followed = follow(steps, "training on regions", settings.num_steps)
+    net = _finish(followed, out / "region_losses.jsonl")
+    export_regions(net, path)
+
+
+def _finish(steps: Iterable[tuple[int, float, Any]], path: Path) -> Any:
+    """The network after its last step; the mean loss of each 50 steps is written to `path`."""
     losses: list[float] = []
-    with (out / "region_losses.jsonl").open("w") as log:
-        for step, loss, trained in follow(steps, "training on regions", settings.num_steps):
-            net = trained
+    trained = None
+    with path.open("w") as log:
+        for step, loss, trained in steps:
             losses.append(loss)
             if step % 50 == 0:
                 log.write(json.dumps({"step": step, "loss": float(np.mean(losses[-50:]))}) + "\n")
                 log.flush()
-    export_regions(net, path)
+    return trained
