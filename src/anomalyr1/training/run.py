@@ -385,7 +385,8 @@ def _finish(steps: Iterable[tuple[int, float, Any]], path: Path) -> Any:
     losses: list[float] = []
     trained = None
     with path.open("w") as log:
-        for step, loss, trained in steps:
+        for step, loss, network in steps:
+            trained = network
             losses.append(loss)
             if step % 50 == 0:
                 log.write(json.dumps({"step": step, "loss": float(np.mean(losses[-50:]))}) + "\n")
