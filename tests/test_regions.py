@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from anomalyr1.detectors.patch_memory import open_session
+from anomalyr1.checkpoint import find_hint_folder
+from anomalyr1.data.records import write_records
+from anomalyr1.data.synthesis import Synthesis, synthesize
+from anomalyr1.detectors.patch_memory import PatchMemoryDetector, open_session
 from anomalyr1.detectors.regions import (
     KINDS,
     VIEW_SIDE,
@@ -21,10 +26,12 @@ from anomalyr1.detectors.regions import (
 )
 from anomalyr1.geometry import box_iou
 from anomalyr1.hints import find_map_regions
-from anomalyr1.types import Box, Region, SeenRegion
+from anomalyr1.images import load_image
+from anomalyr1.types import Box, InputError, Record, Region, SeenRegion
 
 torch = pytest.importorskip("torch")
 
+from anomalyr1.training.recipe import DataSettings, Recipe, RegionSettings  # noqa: E402
 from anomalyr1.training.regions import (  # noqa: E402
     NO_KIND,
     Lesson,
@@ -205,3 +212,46 @@ def test_overlap_of_pairs_is_that_of_boxes() -> None:
     said = paired_iou(torch.tensor(boxes), torch.tensor(others)).tolist()
     assert said[:2] == pytest.approx(list(map(box_iou, boxes[:2], others[:2])))
     assert said[2] == 0.0
+
+
+def test_the_stage_keeps_the_detector_and_what_an_earlier_run_finished(tmp_path: Path) -> None:
+    from tiny_training import run
+
+    plan = Synthesis(tmp_path / "data", 2, 1, 3, 224, seed=4, categories=("washer",))
+    records = [record for product in synthesize(plan) for record in product]
+    write_records(tmp_path / "train.jsonl", records)
+    recipe = Recipe(
+        "regions",
+        "",
+        data=DataSettings((str(tmp_path / "train.jsonl"),)),
+        regions=RegionSettings(num_steps=50, batch_size=4),
+    )
+    run(recipe, tmp_path / "run")
+    made, own = tmp_path / "run" / "hint", find_hint_folder("nano")
+    assert {path.name for path in own.iterdir()} <= {path.name for path in made.iterdir()}
+    assert (made / "head.onnx").read_bytes() == (own / "head.onnx").read_bytes()
+    trained = (made / "regions.onnx").read_bytes()
+    assert trained != (own / "regions.onnx").read_bytes()
+    (logged,) = map(json.loads, (made / "region_losses.jsonl").read_text().splitlines())
+    assert logged["step"] == 50 and logged["loss"] > 0
+    defective = next(record for record in records if record.label == "anomalous")
+    seen = PatchMemoryDetector.load(made).detect(load_image(defective.image_path), ())
+    assert seen.regions is not None
+    run(recipe, tmp_path / "run", resume=True)
+    assert (made / "regions.onnx").read_bytes() == trained
+
+
+def test_pictures_without_regions_teach_nothing(tmp_path: Path) -> None:
+    from tiny_training import run
+
+    path = tmp_path / "even.png"
+    Image.new("RGB", (112, 112), (90, 90, 90)).save(path)
+    write_records(tmp_path / "train.jsonl", [Record("even", path, label="normal")])
+    recipe = Recipe(
+        "regions",
+        "",
+        data=DataSettings((str(tmp_path / "train.jsonl"),)),
+        regions=RegionSettings(),
+    )
+    with pytest.raises(InputError, match="nothing to learn"):
+        run(recipe, tmp_path / "run")

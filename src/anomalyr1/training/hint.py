@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from anomalyr1.training.backbone import (
     load_backbone,
     standardise,
 )
+from anomalyr1.training.workers import map_tasks
 from anomalyr1.types import Record
 
 
@@ -111,14 +112,6 @@ def write_backbone(records: Sequence[Record], path: Path) -> None:
     export_backbone(backbone, path)
 
 
-_session: Any = None
-
-
-def _open(backbone_path: Path) -> None:
-    global _session
-    _session = open_session(backbone_path, 1)
-
-
 def build_samples(
     records: Sequence[Record], backbone_path: Path, *, seed: int, num_workers: int
 ) -> Iterator[Sample]:
@@ -127,22 +120,22 @@ def build_samples(
         list(group) for _, group in groupby(records, key=lambda record: record.image_path.parent)
     ]
     tasks = [(product, [seed, index]) for index, product in enumerate(products)]
-    with ProcessPoolExecutor(num_workers, initializer=_open, initargs=(backbone_path,)) as pool:
-        for samples in pool.map(_product_samples, tasks, chunksize=2):
-            yield from samples
+    load = partial(open_session, backbone_path, 1)
+    for samples in map_tasks(_product_samples, tasks, load, num_workers=num_workers, chunksize=2):
+        yield from samples
 
 
-def _product_samples(task: tuple[list[Record], list[int]]) -> list[Sample]:
+def _product_samples(session: Any, task: tuple[list[Record], list[int]]) -> list[Sample]:
     product, seed = task
     rng = np.random.default_rng(seed)
     references = [
-        compute_features(_session, load_image(path)) for path in product[0].reference_paths
+        compute_features(session, load_image(path)) for path in product[0].reference_paths
     ]
     memories: dict[int, Memory | None] = {0: None}
     samples = []
     for record in product:
         picture = load_image(record.image_path)
-        features = compute_features(_session, picture)
+        features = compute_features(session, picture)
         count = min(len(references), int(rng.choice([0, 0, 1, 2, 4])))
         if count not in memories:
             memories[count] = build_memory(references[:count])

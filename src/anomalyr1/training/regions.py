@@ -7,8 +7,8 @@ far a region lies from the truth is then what it will be in inspection.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from anomalyr1.geometry import box_iou
 from anomalyr1.hints import MOST_REGIONS
 from anomalyr1.images import load_image
 from anomalyr1.training.backbone import export_onnx
+from anomalyr1.training.workers import map_tasks
 from anomalyr1.types import Box, Record, Region
 
 LEAST_IOU = 0.1
@@ -103,14 +104,6 @@ class RegionNet(nn.Module):
         return own + 0.25 * self.move(joined), self.name(joined), self.trust(joined)[:, 0]
 
 
-_detector: PatchMemoryDetector | None = None
-
-
-def _open(folder: Path) -> None:
-    global _detector
-    _detector = PatchMemoryDetector.load(folder, num_threads=1)
-
-
 def view_products(
     records: Sequence[Record], hint_folder: Path, *, seed: int, num_workers: int
 ) -> Iterator[list[Lesson]]:
@@ -120,19 +113,20 @@ def view_products(
         list(group) for _, group in groupby(records, key=lambda record: record.image_path.parent)
     ]
     tasks = [(product, [seed, index]) for index, product in enumerate(products)]
-    with ProcessPoolExecutor(num_workers, initializer=_open, initargs=(hint_folder,)) as pool:
-        yield from pool.map(_view_product, tasks, chunksize=2)
+    load = partial(PatchMemoryDetector.load, hint_folder, num_threads=1)
+    yield from map_tasks(_view_product, tasks, load, num_workers=num_workers, chunksize=2)
 
 
-def _view_product(task: tuple[list[Record], list[int]]) -> list[Lesson]:
+def _view_product(
+    detector: PatchMemoryDetector, task: tuple[list[Record], list[int]]
+) -> list[Lesson]:
     product, seed = task
-    assert _detector is not None
     count = int(np.random.default_rng(seed).choice([0, 1, 2, 4]))
     references = tuple(load_image(path) for path in product[0].reference_paths[:count])
     lessons = []
     for record in product:
         picture = load_image(record.image_path)
-        grid_hw, views = _detector.view(picture, references)
+        grid_hw, views = detector.view(picture, references)
         across, down = grid_hw[1] / picture.size[0], grid_hw[0] / picture.size[1]
         lessons += find_lessons(views, record.regions, (across, down))
     return lessons
