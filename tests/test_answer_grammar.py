@@ -1,4 +1,5 @@
-"""A small model's boxes are those that the prompt lists, and nothing follows its answer."""
+"""A small model's boxes and words are those of the regions that the prompt lists, and nothing
+follows its answer."""
 
 from __future__ import annotations
 
@@ -9,8 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from anomalyr1.data.wording import KIND_WORDS  # noqa: E402
 from anomalyr1.engines.answer_grammar import AnswerGrammar, read_answer_tokens  # noqa: E402
 from anomalyr1.training.nano import build_tokenizer  # noqa: E402
+from anomalyr1.types import HintRegion  # noqa: E402
+
+Box = tuple[int, int, int, int]
 
 LISTED = ((12, 30, 44, 60), (12, 35, 80, 61), (90, 12, 99, 30))
 
@@ -20,16 +25,25 @@ def tokenizer() -> Any:
     return build_tokenizer(2560, 0)
 
 
+def as_regions(listed: Sequence[Box] | Sequence[HintRegion]) -> list[HintRegion]:
+    return [
+        item if isinstance(item, HintRegion) else HintRegion(item, 90, "centre") for item in listed
+    ]
+
+
 def find_allowed(
-    tokenizer: Any, written: str, listed: Sequence[tuple[int, int, int, int]]
+    tokenizer: Any,
+    written: str,
+    listed: Sequence[Box] | Sequence[HintRegion],
+    before: str = "Map: [7, 7, 7, 7]",
 ) -> set[int] | None:
     """The tokens that may come next; None where all may."""
     tokens = read_answer_tokens(tokenizer)
     assert tokens is not None
-    grammar = AnswerGrammar(tokens, [listed])
+    grammar = AnswerGrammar(tokens, [as_regions(listed)])
     # An announced number begins behind its space, which is a token of its own.
     due = written.endswith((" ", "["))
-    ids = tokenizer("Map: [7, 7, 7, 7]" + written + "1" * due)["input_ids"]
+    ids = tokenizer(before + written + "1" * due)["input_ids"]
     ids = ids[:-1] if due else ids
     size = len(tokenizer.get_vocab())
     scores = torch.zeros(1, size)
@@ -86,7 +100,7 @@ def test_no_fifth_number_stands_in_a_box(tokenizer: Any, listed: Any) -> None:
 
 @pytest.mark.parametrize(("listed", "ends"), [(LISTED[:1], True), (LISTED, False), ((), False)])
 def test_once_all_listed_boxes_are_written_no_other_defect_follows(
-    tokenizer: Any, listed: Sequence[tuple[int, int, int, int]], ends: bool
+    tokenizer: Any, listed: Sequence[Box], ends: bool
 ) -> None:
     written = '"bbox_2d": [12, 30, 44, 60], "label": "dent", "description": "a dent'
     allowed = find_allowed(tokenizer, written, listed)
@@ -96,6 +110,128 @@ def test_once_all_listed_boxes_are_written_no_other_defect_follows(
         assert allowed is not None and another not in allowed and last in allowed
     else:
         assert allowed is None
+
+
+NAMED = (
+    HintRegion((12, 30, 44, 60), 97, "top", "scratch"),
+    HintRegion((12, 35, 80, 61), 55, "bottom left", "missing part"),
+)
+FIRST = '"bbox_2d": [12, 30, 44, 60], "label'
+SECOND = '"bbox_2d": [12, 35, 80, 61], "label'
+OTHER = '"bbox_2d": [13, 35, 80, 61], "label'
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ("There is a clear", {"scratch", "missing"}),
+        (FIRST + '": "', {"scratch"}),
+        (FIRST + '": "scratch", "description": "severe', {"scratch"}),
+        (FIRST + '": "scratch"}, {' + SECOND + '": "', {"missing"}),
+        (OTHER + '": "', None),
+        ("It has a", None),
+        ("Like a clear", {"scratch", "missing"}),
+    ],
+)
+def test_a_region_is_called_no_other_kind_than_the_prompt_does(
+    tokenizer: Any, written: str, named: set[str] | None
+) -> None:
+    allowed = find_allowed(tokenizer, written, NAMED, "Judge this part. ")
+    words = {kind: tokenizer(f" {kind}")["input_ids"][0] for kind in KIND_WORDS}
+    found = {kind.split()[0] for kind, token in words.items() if allowed and token in allowed}
+    assert (allowed is None) if named is None else (found == named)
+    hair = tokenizer(" hair")["input_ids"][0]
+    assert allowed is None or hair in allowed, "words that are no kind of the map's stay"
+
+
+@pytest.mark.parametrize(
+    ("written", "named"),
+    [
+        ("It lies at the", {"top", "bottom"}),
+        ("It lies at the bottom", {"left"}),
+        ("It lies at the top", set()),
+        ("It lies at the rim", None),
+        (FIRST + '": "scratch", "description": "clear scratch at the', {"top"}),
+        (SECOND + '": "hole", "description": "clear hole at the', {"bottom"}),
+        (SECOND + '": "hole", "description": "clear hole at the bottom', {"left"}),
+        (OTHER + '": "hole", "description": "clear hole at the', None),
+        ("It is in the", None),
+    ],
+)
+def test_a_region_lies_at_no_other_place_than_the_prompt_says(
+    tokenizer: Any, written: str, named: set[str] | None
+) -> None:
+    allowed = find_allowed(tokenizer, written, NAMED, "Judge this part. ")
+    words = ("top", "bottom", "left", "right", "centre")
+    tokens = {word: tokenizer(f" {word}")["input_ids"][0] for word in words}
+    found = {word for word, token in tokens.items() if allowed and token in allowed}
+    if named is None:
+        assert allowed is None
+    elif written.endswith("at the top"):
+        assert found == {"top", "bottom", "centre"}, "nothing goes on to another place"
+    else:
+        assert found == named
+
+
+@pytest.mark.parametrize(
+    ("written", "text"),
+    [
+        (" It is bright", " at"),
+        (" It is bright at", " the"),
+        (" It is bright at the", " bottom top"),
+        (" It is bright at the bottom", " left"),
+        (" It is bright at the top", ", ."),
+        (" It is bright at the top,", " at"),
+        (" It is bright at the top, at the", " bottom"),
+        (" It is bright at the top, at the bottom left", "."),
+        (" It looks", " like"),
+        (" It looks like a", " missing scratch"),
+        (" It looks like a missing", " part"),
+        (" It looks like a scratch, like a", " missing"),
+        (" It looks like a scratch, like a missing part", "."),
+        (" It is bright at the top.", None),
+        (" It is even", None),
+        (FIRST + '": "x", "description": "Odd. It looks', None),
+    ],
+)
+def test_a_sentence_on_the_map_names_each_thing_once_and_ends(
+    tokenizer: Any, written: str, text: str | None
+) -> None:
+    allowed = find_allowed(tokenizer, written, (*NAMED, NAMED[0]), "Judge this part.")
+    if text is None:
+        assert allowed is None
+    else:
+        assert allowed is not None
+        words = sorted(tokenizer.decode([token]) for token in allowed)
+        assert words == sorted(word if word in ",." else f" {word}" for word in text.split())
+
+
+def test_three_places_are_named_at_most(tokenizer: Any) -> None:
+    places = ("top", "left", "right", "centre")
+    listed = [HintRegion((n, n, n + 9, n + 9), 9, place) for n, place in enumerate(places)]
+    written = " It is bright at the left, at the right, at the top"
+    allowed = find_allowed(tokenizer, written, listed, "Judge this part.")
+    assert allowed == {tokenizer(".")["input_ids"][0]}
+
+
+@pytest.mark.parametrize(("liking", "goes_on"), [(9.0, True), (0.0, False)])
+def test_a_refused_kind_that_was_about_to_come_leaves_only_those_that_are_listed(
+    tokenizer: Any, liking: float, goes_on: bool
+) -> None:
+    tokens = read_answer_tokens(tokenizer)
+    assert tokens is not None
+    ids = tokenizer("There is a clear", return_tensors="pt")["input_ids"]
+    scores = torch.zeros(1, len(tokenizer.get_vocab()))
+    scores[0, sorted(tokens.kinds["hole"])] = liking
+    scores = AnswerGrammar(tokens, [NAMED])(ids, scores)
+    allowed = set(torch.nonzero(scores[0] > -torch.inf)[:, 0].tolist())
+    listed = tokens.kinds["scratch"] | tokens.kinds["missing part"]
+    assert not allowed & tokens.kinds["hole"] and allowed >= listed
+    assert (allowed == listed) == goes_on
+
+
+def test_kinds_are_free_where_a_region_has_none(tokenizer: Any) -> None:
+    assert find_allowed(tokenizer, "There is a clear", LISTED, "Judge this part. ") is None
 
 
 @pytest.mark.parametrize(
@@ -135,7 +271,7 @@ def test_without_a_list_only_numbers_that_leave_no_area_are_left_out(
 def test_each_row_has_a_list_of_its_own(tokenizer: Any) -> None:
     tokens = read_answer_tokens(tokenizer)
     assert tokens is not None
-    grammar = AnswerGrammar(tokens, [LISTED[:1], LISTED[2:]])
+    grammar = AnswerGrammar(tokens, [as_regions(LISTED[:1]), as_regions(LISTED[2:])])
     ids = torch.tensor([[0, 0, tokens.opening]] * 2)
     scores = grammar(ids, torch.zeros(2, len(tokenizer.get_vocab())))
     assert [

@@ -30,6 +30,7 @@ from anomalyr1.types import (
     Anomaly,
     Box,
     Hint,
+    HintRegion,
     InputError,
     Prompt,
     Record,
@@ -165,7 +166,7 @@ def test_only_so_many_boxes_are_taught(tmp_path: Path) -> None:
 def test_what_the_hint_shows_is_named_with_its_box_where_that_fits(
     tmp_path: Path, hinted: tuple[Box, ...], named: list[tuple[str, Box]]
 ) -> None:
-    hint = Hint(90, tuple((box, 80) for box in hinted))
+    hint = Hint(90, tuple(HintRegion(box, 80, "centre") for box in hinted))
     regions = make_record(tmp_path).regions
     shown = Shown(Prompt("1", "", ()), (), hint, (400, 300), (224, 168))
     placed = place_regions(regions, shown, "absolute", 0.5)
@@ -205,12 +206,11 @@ class _Counting:
         return Anomaly(np.full((4, 4), 0.5, np.float32), 0.5)
 
 
-def test_hints_are_written_once_and_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hints_are_written_once_and_kept(tmp_path: Path) -> None:
     detector = _Counting()
-    monkeypatch.setattr(dataset, "_detector", detector)
     record = make_record(tmp_path)
     task = ([(record, tmp_path / f"{number}.npz") for number in range(3)], [0, 1])
-    paths = dataset._write_product_hints(task)
+    paths = dataset._write_product_hints(detector, task)
     assert [path.name for path in paths] == ["0.npz", "1.npz", "2.npz"]
     assert len(detector.seen) == 3 and len(set(detector.seen)) == 1
     kept = load_anomaly(paths[0])
@@ -218,7 +218,7 @@ def test_hints_are_written_once_and_kept(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(InputError, match=r"missing\.npz cannot be read"):
         load_anomaly(tmp_path / "missing.npz")
     paths[1].unlink()
-    assert dataset._write_product_hints(task) == paths
+    assert dataset._write_product_hints(detector, task) == paths
     assert len(detector.seen) == 4, "only the missing one is drawn again"
     assert not list(tmp_path.glob("*.tmp"))
 

@@ -25,7 +25,7 @@ from anomalyr1.hints import draw_hint
 from anomalyr1.inspector import Inspector
 from anomalyr1.parsing import parse_inspection
 from anomalyr1.prompts import build_choice_prompt, build_inspection_prompt
-from anomalyr1.types import Hint, InputError, Prompt, Question, Record, Response
+from anomalyr1.types import Hint, HintRegion, InputError, Prompt, Question, Record, Response
 
 RECORD = Record("part", Path("part.png"), category="plate")
 SIZE_WH = (196, 168)
@@ -70,7 +70,7 @@ def ask_with_map() -> Ask:
     """One reference, the picture and its map, with a region told in words."""
     anomaly_map = np.full((21, 24), 0.05, np.float32)
     anomaly_map[4:9, 5:11] = 0.95
-    hint = Hint(93, (((40, 30, 90, 70), 95),))
+    hint = Hint(93, (HintRegion((40, 30, 90, 70), 95, "centre", "hole"),))
     prompt = build_inspection_prompt(RECORD, num_references=1, hint=hint)
     return prompt, [draw_part(140), draw_part(mark=True), draw_hint(anomaly_map, SIZE_WH)]
 

@@ -10,8 +10,9 @@ from anomalyr1.hints import (
     describe_hint,
     draw_hint,
     find_regions,
+    scale_score,
 )
-from anomalyr1.types import Anomaly, Region, SeenRegion
+from anomalyr1.types import Anomaly, HintRegion, Region, SeenRegion
 
 
 def test_colours_say_what_the_map_marks_and_where() -> None:
@@ -56,8 +57,13 @@ def test_what_the_detector_makes_of_regions_goes_before_the_map() -> None:
     (region,) = find_regions(Anomaly(levels, 0.9, seen), (160, 120))
     assert region == Region((19.0, 12.0, 44.0, 24.0), "dent", confidence=0.6)
     hint = describe_hint(Anomaly(levels, 0.9, seen), (80, 40), (80, 40), "absolute")
-    assert hint.regions == (((10, 4, 22, 8), 60),)
+    assert [region.kind for region in hint.regions] == ["dent"]
     assert find_regions(Anomaly(levels, 0.9, ()), (160, 120)) == []
+
+
+def test_scores_near_one_can_still_be_told_apart() -> None:
+    scores = (0.0, 0.01, 0.5, 0.99, 0.999, 1.0)
+    assert [scale_score(score) for score in scores] == [0, 27, 50, 73, 85, 100]
 
 
 def test_parts_of_a_region_that_nearly_touch_are_one() -> None:
@@ -86,7 +92,10 @@ def test_a_hint_is_worded_in_the_models_frame_and_in_reading_order() -> None:
     levels[30:32, 2:6] = 0.95
     levels[4:8, 10:20] = 0.61
     hint = describe_hint(Anomaly(levels, 0.876), (400, 400), (80, 80), "absolute")
-    assert hint.score == 88
-    assert hint.regions == (((20, 8, 40, 16), 61), ((4, 60, 12, 64), 95))
+    assert hint.score == 60
+    assert hint.regions == (
+        HintRegion((20, 8, 40, 16), 61, "top"),
+        HintRegion((4, 60, 12, 64), 95, "bottom left"),
+    )
     relative = describe_hint(Anomaly(levels, 0.1), (400, 400), (80, 80), "relative_1000")
-    assert relative.regions[0][0] == (250, 100, 500, 200)
+    assert relative.regions[0].box == (250, 100, 500, 200)

@@ -10,7 +10,7 @@ import pytest
 
 from anomalyr1.prompts import build_inspection_prompt, render_inspection_answer, to_chat
 from anomalyr1.training.nano import NanoShape, build_nano, find_numbers
-from anomalyr1.types import Hint, Record
+from anomalyr1.types import Hint, HintRegion, Record
 
 torch = pytest.importorskip("torch")
 
@@ -24,7 +24,7 @@ def _texts(rng: np.random.Generator) -> Iterator[tuple[Hint, str]]:
         boxes = [tuple(box) for box in sorted(boxes, key=lambda box: (box[1], box[0]))]
         defects = [(box, "crack", "slight crack, a jagged line at the top left") for box in boxes]
         answer = render_inspection_answer("anomalous", defects, "The map is bright. So: anomalous.")
-        yield Hint(97, tuple((box, 80) for box in boxes)), answer
+        yield Hint(97, tuple(HintRegion(box, 80, "centre", "crack") for box in boxes)), answer
 
 
 def test_an_untrained_nano_copies_the_regions_of_its_prompt_one_after_the_other() -> None:
@@ -61,6 +61,9 @@ def test_near_numbers_begin_alike_and_all_differ_from_words() -> None:
     def alike(one: int, other: int) -> float:
         return float(weights[one] @ weights[other])
 
-    assert alike(tokens[50], tokens[53]) > alike(tokens[50], tokens[95]) + 0.1
+    near, far = (
+        np.mean([alike(tokens[n], tokens[n + apart]) for n in range(100)]) for apart in (3, 45)
+    )
+    assert near > far + 0.1
     word = next(token for token in range(400, 500) if token not in numbers)
     assert alike(tokens[50], tokens[95]) > alike(tokens[50], word) + 0.1

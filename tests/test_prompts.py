@@ -14,18 +14,25 @@ from anomalyr1.parsing import parse_choice, parse_inspection
 from anomalyr1.prompts import (
     build_choice_prompt,
     build_inspection_prompt,
-    read_hint_boxes,
+    read_hint_regions,
     render_choice_answer,
     render_inspection_answer,
     to_chat,
 )
-from anomalyr1.types import Hint, InputError, Prompt, Question, Record, Region
+from anomalyr1.types import Hint, HintRegion, InputError, Prompt, Question, Record, Region
 
 QUESTION = Question(
     "Is there any defect in the object?", {"A": "Yes.", "B": "No."}, "A", "Anomaly Detection"
 )
 
-HINT = Hint(93, (((12, 30, 44, 61), 97), ((80, 90, 99, 120), 58)))
+HINT = Hint(
+    93,
+    (
+        HintRegion((12, 30, 44, 61), 97, "top left", "scratch"),
+        HintRegion((80, 90, 99, 120), 58, "centre", "dent"),
+        HintRegion((84, 90, 101, 124), 55, "centre", "dent"),
+    ),
+)
 
 
 def make_record(**changes: object) -> Record:
@@ -77,10 +84,16 @@ def test_pictures_are_indexed_references_first_then_picture_then_map(
     assert pictures == list(range(num_references + 1 + with_hint))
 
 
-def test_a_hint_is_also_given_in_numbers() -> None:
+def test_a_hint_is_also_given_in_words() -> None:
     said = user_parts(build_inspection_prompt(make_record(), num_references=0, hint=HINT))[-1]
-    assert "score is 93 out of 100" in str(said)
-    assert "[12, 30, 44, 61], [80, 90, 99, 120]; the peaks: 97, 58 out of 100." in str(said)
+    assert "score is extreme, 93 out of 100." in str(said)
+    boxes = "[12, 30, 44, 61], [80, 90, 99, 120], [84, 90, 101, 124]"
+    assert f"{boxes}; the peaks: 97, 58, 55 out of 100." in str(said)
+    assert "It is bright at the top left, at the centre, at the centre." in str(said)
+    assert "It looks like a scratch, like a dent, like a dent." in str(said)
+    unnamed = Hint(60, (HintRegion((12, 30, 44, 61), 97, "top left"),))
+    said = user_parts(build_inspection_prompt(make_record(), num_references=0, hint=unnamed))[-1]
+    assert "raised, 60" in str(said) and "looks like" not in str(said)
     quiet = user_parts(build_inspection_prompt(make_record(), num_references=0, hint=Hint(2)))[-1]
     assert "no region" in str(quiet) and "[" not in str(quiet).partition("Is this")[0]
 
@@ -211,7 +224,24 @@ def test_an_answer_that_could_not_be_read_back_is_refused() -> None:
         "Its regions, with peaks out of 100: [1, 2, 3, 4]",
         "Its regions, with peaks out of 100: [1, 2, 3]; the peaks: 9",
         f"Its regions, with peaks out of 100: [{'9' * 5000}, 2, 3, 4]; the peaks: 9",
+        "Its regions, with peaks out of 100: [1, 2, 3, 4]; the peaks: 9 out of 100.",
+        "Its regions, with peaks out of 100: [1, 2, 3, 4]; the peaks: 9, 8 out of 100. "
+        "It is bright at the top.",
     ],
 )
-def test_a_text_that_lists_no_whole_box_has_none(text: str) -> None:
-    assert read_hint_boxes(text) == ()
+def test_a_text_that_lists_no_whole_region_has_none(text: str) -> None:
+    assert read_hint_regions(text) == ()
+
+
+@pytest.mark.parametrize("kinds", [("scratch", "dent", "dent"), ("", "", "")])
+def test_the_regions_of_a_prompt_are_read_back(kinds: tuple[str, ...]) -> None:
+    regions = [replace(region, kind=kind) for region, kind in zip(HINT.regions, kinds, strict=True)]
+    hint = Hint(93, tuple(regions))
+    said = user_parts(build_inspection_prompt(make_record(), num_references=0, hint=hint))[-1]
+    assert read_hint_regions(str(said)) == hint.regions
+
+
+def test_a_kind_that_holds_a_control_token_is_refused() -> None:
+    hint = Hint(93, (HintRegion((12, 30, 44, 61), 97, "top left", "<|image_pad|>"),))
+    with pytest.raises(InputError, match="control token"):
+        build_inspection_prompt(make_record(), num_references=0, hint=hint)

@@ -32,7 +32,7 @@ from anomalyr1.data.wording import KIND_WORDS, describe_defect
 from anomalyr1.parsing import parse_choice
 from anomalyr1.prompts import build_choice_prompt, render_choice_answer
 from anomalyr1.reasoning.choice import conclude_choice
-from anomalyr1.types import Box, InputError, Question, Record, Region
+from anomalyr1.types import Box, Hint, InputError, Question, Record, Region
 
 SIZE = (90, 90)
 TOP_LEFT = (2.0, 2.0, 20.0, 20.0)
@@ -250,9 +250,11 @@ def test_reasoning_ends_in_the_right_letter_and_speaks_of_the_map_only_where_the
 ) -> None:
     for seed in range(6):
         for question in questions(record, seed).values():
-            text = write_choice_reasoning(record, question, seeded(seed), with_hint, size_wh=SIZE)
+            text = write_choice_reasoning(
+                record, question, seeded(seed), hint=Hint(70) if with_hint else None, size_wh=SIZE
+            )
             about_object = question.question_type.startswith("Object")
-            assert (" map " in text) == (with_hint and not about_object)
+            assert ("The map's score is high." in text) == (with_hint and not about_object)
             assert f" {question.answer}" in text.split(". ")[-1]
             answer = render_choice_answer(str(question.answer), text)
             assert parse_choice(answer, question.options).choice == question.answer
@@ -262,7 +264,7 @@ def test_options_are_weighed_in_turn_and_the_right_one_is_the_last_to_be() -> No
     record = make_anomalous("hole")
     long = "A round opening that goes all the way through the plate."
     question = Question("?", {"A": "A dent.", "B": long, "C": "A stain"}, "B", "Defect Description")
-    text = write_choice_reasoning(record, question, seeded(0), False, size_wh=SIZE)
+    text = write_choice_reasoning(record, question, seeded(0), hint=None, size_wh=SIZE)
     weighed = "A (a dent) does not fit. B (a round opening that goes all the way) fits. "
     assert weighed in text and "stain" not in text
     assert conclude_choice(text, question.options) == "B"
@@ -272,13 +274,13 @@ def test_reasoning_varies_and_an_answerless_question_has_none() -> None:
     record = make_anomalous("hole")
     question = questions(record)["Defect Localization"]
     texts = {
-        write_choice_reasoning(record, question, seeded(seed), True, size_wh=SIZE)
+        write_choice_reasoning(record, question, seeded(seed), hint=Hint(70), size_wh=SIZE)
         for seed in range(20)
     }
     assert len(texts) > 8
     with pytest.raises(InputError, match="no answer among its options"):
         write_choice_reasoning(
-            record, Question("?", {"A": "x", "B": "y"}), seeded(0), True, size_wh=SIZE
+            record, Question("?", {"A": "x", "B": "y"}), seeded(0), hint=None, size_wh=SIZE
         )
 
 

@@ -18,7 +18,7 @@ from anomalyr1.reasoning import (
     find_places,
     name_kind,
 )
-from anomalyr1.types import Region
+from anomalyr1.types import Hint, HintRegion, Region
 
 OPTIONS = {"A": "Scratch", "B": "Dent", "C": "Vitamin C", "D": "No defect", "E": "Top left."}
 YES_NO = {"A": "Yes", "B": "No"}
@@ -237,12 +237,26 @@ def test_the_projects_own_reasoning_is_read_back(kind: str) -> None:
     for column in range(3):
         for row in range(3):
             left, top = 10 + 33 * column, 10 + 33 * row
-            box = (float(left), float(top), left + 9.0, top + 9.0)
-            regions = [Region(box, kind)]
-            text = write_reasoning("anomalous", regions, (99, 99), rng, with_hint=True)
+            box = (left, top, left + 9, top + 9)
+            hint = Hint(70, (HintRegion(box, 90, grid_words(box, (99, 99)), kind),))
+            text = write_reasoning("anomalous", [Region(box, kind)], (99, 99), rng, hint=hint)
             assert conclude_verdict(text) == "anomalous"
             assert find_kinds(text) == {kind}
             assert find_places(text) == {grid_words(box, (99, 99))}
+
+
+def test_all_that_is_said_of_several_regions_is_read_back() -> None:
+    hint = Hint(
+        70,
+        (
+            HintRegion((0, 0, 9, 9), 90, "top left", "cut"),
+            HintRegion((40, 0, 50, 9), 80, "top", "hole"),
+        ),
+    )
+    regions = [Region(region.box, region.kind) for region in hint.regions]
+    text = write_reasoning("anomalous", regions, (99, 99), np.random.default_rng(0), hint=hint)
+    assert find_kinds(text) == {"cut", "hole"}
+    assert find_places(text) == {"top left", "top"}
 
 
 def test_a_kinds_name_says_no_more_than_the_data_set_does() -> None:

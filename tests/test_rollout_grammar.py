@@ -16,14 +16,14 @@ from test_shared_prefix import build_trainer
 
 from anomalyr1.prompts import build_choice_prompt, build_inspection_prompt, to_chat
 from anomalyr1.training.nano import NanoShape, build_nano
-from anomalyr1.types import Hint, Question, Record
+from anomalyr1.types import Hint, HintRegion, Question, Record
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl", reason="training needs the extra 'train'")
 
 from anomalyr1.engines.answer_grammar import read_answer_tokens  # noqa: E402
 from anomalyr1.training.resampling import _replace  # noqa: E402
-from anomalyr1.training.rollout_grammar import find_listed_boxes, keep_to_grammar  # noqa: E402
+from anomalyr1.training.rollout_grammar import find_listed_regions, keep_to_grammar  # noqa: E402
 
 SHAPE = NanoShape(2560, 64, 2, 64, 2, 84 * 84)
 ONE = ((12, 30, 44, 60), (12, 35, 80, 61))
@@ -32,7 +32,7 @@ RECORD = Record("7", Path("7.png"), category="part", knowledge="Holes at [1, 2, 
 
 
 def make_hint(boxes: Sequence[tuple[int, int, int, int]]) -> Hint:
-    return Hint(81, tuple((box, 90) for box in boxes))
+    return Hint(81, tuple(HintRegion(box, 90, "centre", "scratch") for box in boxes))
 
 
 def make_row(hint: Hint | None) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def test_a_prompt_without_listed_boxes_is_answered_as_before(trainer: Any) -> No
 
 
 @pytest.mark.parametrize("boxes", [(), ONE[:1], ONE, OTHER])
-def test_the_boxes_of_a_prompt_are_those_that_its_hint_lists(
+def test_the_regions_of_a_prompt_are_those_that_its_hint_lists(
     boxes: Sequence[tuple[int, int, int, int]],
 ) -> None:
     question = Question("What lies at [5, 6, 7, 8]?", {"A": "[1, 1, 9, 9]", "B": "none"}, "B")
@@ -126,9 +126,9 @@ def test_the_boxes_of_a_prompt_are_those_that_its_hint_lists(
     inspection = build_inspection_prompt(RECORD, num_references=1, hint=hint)
     choice = build_choice_prompt(asked, num_references=0, hint=hint)
     for prompt in (inspection, choice):
-        assert find_listed_boxes(to_chat(prompt)) == prompt.boxes == tuple(boxes)
+        assert find_listed_regions(to_chat(prompt)) == prompt.regions == hint.regions
     without = build_choice_prompt(asked, num_references=0, hint=None)
-    assert find_listed_boxes(to_chat(without)) == ()
+    assert find_listed_regions(to_chat(without)) == ()
 
 
 @pytest.mark.parametrize(("words", "num_beams"), [(10, 1), (999, 2)])

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,6 +160,45 @@ def test_a_resumed_run_ends_with_the_weights_of_one_that_was_not_stopped(
         assert all(not torch.equal(start[name], value) for name, value in weights[-1].items())
     for name, value in weights[0].items():
         assert torch.allclose(value, weights[1][name], atol=1e-6), name
+
+
+def test_tokens_that_decide_the_verdict_weigh_what_the_rows_say(
+    records: list[Record], tmp_path: Path
+) -> None:
+    from anomalyr1.training.sft import train_sft
+
+    def train(verdict_weight: float, without_reasoning: float, *, shown: bool = True) -> float:
+        rows = [replace(row, hint_path=row.hint_path if shown else None) for row in hinted(records)]
+        trainer = train_sft(
+            build_nano(TINY, seed=0),
+            rows,
+            RowSettings(without_reasoning=without_reasoning, verdict_weight=verdict_weight),
+            {**sft_settings(1), "logging_steps": 1},
+            tmp_path / f"{verdict_weight}-{without_reasoning}-{shown}",
+            seed=0,
+            resume=False,
+        )
+        return float(trainer.state.log_history[0]["loss"])
+
+    untrained = float(np.log(1024))
+    assert train(2.0, 1.0) - train(0.0, 1.0) == pytest.approx(2 * untrained, rel=0.3)
+    assert train(2.0, 0.0) - train(0.0, 0.0) == pytest.approx(2 * untrained, rel=0.3)
+    unmarked = train(0.0, 0.0, shown=False)
+    assert train(2.0, 0.0, shown=False) == pytest.approx(unmarked), "the map decides nothing there"
+
+
+def test_a_verdict_is_found_only_where_an_answer_begins_with_it() -> None:
+    from anomalyr1.training.sft import find_verdicts
+
+    labels = torch.tensor(
+        [
+            [-100, 7, 8, 3, 4, -100],
+            [-100, -100, -100, 7, 8, 5],
+            [-100, 1, 7, 8, 3, -100],
+            [-100, -100, -100, -100, 7, 8],
+        ]
+    )
+    assert find_verdicts(labels, [[7, 8], [1, 7, 8]]).nonzero().tolist() == [[0, 3], [1, 5], [2, 4]]
 
 
 def test_a_checkpoint_written_and_loaded_says_the_same(

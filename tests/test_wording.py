@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from anomalyr1.data.defects import DEFECT_KINDS
-from anomalyr1.data.wording import KIND_WORDS, describe_defect, severity_word, write_reasoning
-from anomalyr1.types import Region
+from anomalyr1.data.wording import (
+    KIND_WORDS,
+    TAKEN_FOR,
+    describe_defect,
+    describe_regions,
+    severity_word,
+    write_reasoning,
+)
+from anomalyr1.prompts import build_inspection_prompt
+from anomalyr1.types import Hint, HintRegion, Record, Region
 
 TOP_LEFT = (0.0, 0.0, 20.0, 20.0)
 BOTTOM_RIGHT = (80.0, 80.0, 99.0, 99.0)
+HINT = Hint(71)
 
 
 def _scratch(box: tuple[float, float, float, float] = TOP_LEFT) -> Region:
@@ -45,7 +56,11 @@ def test_reasoning_speaks_of_the_map_only_where_there_is_one_and_ends_in_the_ver
     label = "anomalous" if regions else "normal"
     for seed in range(8):
         text = write_reasoning(
-            label, regions, (100, 100), np.random.default_rng(seed), with_hint=with_hint
+            label,
+            regions,
+            (100, 100),
+            np.random.default_rng(seed),
+            hint=HINT if with_hint else None,
         )
         assert ("map" in text.lower()) == with_hint
         assert text.endswith(f"the part is {label}.")
@@ -53,25 +68,43 @@ def test_reasoning_speaks_of_the_map_only_where_there_is_one_and_ends_in_the_ver
     assert ("There are two defects" in text) == (len(regions) > 1)
 
 
-def test_reasoning_names_each_place_once() -> None:
-    text = write_reasoning(
-        "anomalous",
-        [_scratch(), _scratch()],
-        (100, 100),
-        np.random.default_rng(0),
-        with_hint=True,
+def test_reasoning_names_each_place_and_kind_once_and_three_at_most() -> None:
+    places, kinds = (
+        ("top", "top", "left", "right", "centre"),
+        ("hole", "cut", "cut", "hole", "dent"),
     )
-    assert text.partition(".")[0].count("top left") == 1
+    regions = [HintRegion((0, 0, 9, 9), 9, *said) for said in zip(places, kinds, strict=True)]
+    assert describe_regions(regions) == (
+        "It is bright at the top, at the left, at the right. It looks like a hole, like a cut, "
+        "like a dent."
+    )
+
+
+def test_reasoning_says_the_map_in_the_words_of_the_prompt() -> None:
+    here = HintRegion((0, 0, 20, 20), 97, "top left", "scratch")
+    other = HintRegion((40, 40, 50, 50), 60, "centre", "hole")
+    hint = Hint(71, (here,))
+    seeds = np.random.default_rng(0)
+    text = write_reasoning("anomalous", [_scratch()], (100, 100), seeds, hint=hint)
+    prompt = build_inspection_prompt(Record("1", Path("1.png")), num_references=0, hint=hint)
+    told = "It is bright at the top left. It looks like a scratch."
+    assert told in str(prompt.messages[1].parts[-1])
+    assert text.startswith(f"The map's score is high. {TAKEN_FOR['anomalous']} {told} There is a")
+    normal = write_reasoning("normal", [], (100, 100), seeds, hint=hint)
+    assert normal.startswith(f"The map's score is high. {TAKEN_FOR['normal']}")
+    regions = [_scratch(), _scratch(BOTTOM_RIGHT)]
+    both = write_reasoning("anomalous", regions, (100, 100), seeds, hint=Hint(71, (here, other)))
+    assert told in both, "of the regions that are no defect, nothing is said"
 
 
 def test_wording_varies_between_seeds_and_repeats_for_one() -> None:
     texts = [
         write_reasoning(
-            "anomalous", [_scratch()], (100, 100), np.random.default_rng(seed), with_hint=True
+            "anomalous", [_scratch()], (100, 100), np.random.default_rng(seed), hint=HINT
         )
         for seed in (*range(10), 0)
     ]
-    assert len(set(texts)) > 3 and texts[0] == texts[-1]
+    assert len(set(texts)) > 2 and texts[0] == texts[-1]
 
 
 @pytest.mark.parametrize("with_hint", [True, False])
@@ -88,6 +121,6 @@ def test_an_anomalous_record_without_boxes_or_words_still_has_a_reasoning(
 ) -> None:
     regions = [] if region is None else [region]
     text = write_reasoning(
-        "anomalous", regions, (100, 100), np.random.default_rng(0), with_hint=with_hint
+        "anomalous", regions, (100, 100), np.random.default_rng(0), hint=HINT if with_hint else None
     )
     assert said in text and "  " not in text and "the ." not in text

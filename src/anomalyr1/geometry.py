@@ -15,6 +15,8 @@ from anomalyr1.types import Box, BoxFrame, InputError
 
 _ROWS = ("top", "", "bottom")
 _COLUMNS = ("left", "", "right")
+GRID_WORDS = tuple(f"{row} {column}".strip() or "centre" for row in _ROWS for column in _COLUMNS)
+"""The names of the nine places of a picture, row by row."""
 
 
 def box_area(box_xyxy: Box) -> float:
@@ -233,7 +235,7 @@ def grid_words(box_xyxy: Box, size_wh: tuple[int, int]) -> str:
     left, top, right, bottom = box_xyxy
     column = min(2, max(0, math.floor(3 * (left + right) / 2 / width)))
     row = min(2, max(0, math.floor(3 * (top + bottom) / 2 / height)))
-    return f"{_ROWS[row]} {_COLUMNS[column]}".strip() or "centre"
+    return GRID_WORDS[3 * row + column]
 
 
 def _whole_span(low: float, high: float, limit: int) -> tuple[int, int]:

@@ -1,15 +1,16 @@
-"""The anomaly map as the model is shown it: a picture, and its score and regions in numbers."""
+"""The anomaly map as the model is shown it: a picture, and its score and regions in words."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalyr1.geometry import to_model
-from anomalyr1.types import Anomaly, Box, BoxFrame, Hint, Region, SeenRegion
+from anomalyr1.geometry import grid_words, to_model
+from anomalyr1.types import Anomaly, Box, BoxFrame, Hint, HintRegion, Region, SeenRegion
 
 REGION_LEVEL = 0.15
 """A region is where the map is at least this high ..."""
@@ -100,10 +101,21 @@ def find_regions(anomaly: Anomaly, size_wh: tuple[int, int]) -> list[Region]:
     return regions
 
 
+def scale_score(score: float) -> int:
+    """A score in [0, 1] as 0 to 100: 50 is the decision line and 5 more are one more logit, so that
+    high scores can be told apart.
+
+    >>> scale_score(0.5), scale_score(0.88), scale_score(1.0)
+    (50, 60, 100)
+    """
+    kept = min(max(score, 1e-9), 1.0 - 1e-9)
+    return min(100, max(0, round(50.0 + 5.0 * math.log(kept / (1.0 - kept)))))
+
+
 def describe_hint(
     anomaly: Anomaly, size_wh: tuple[int, int], shown_wh: tuple[int, int], frame: BoxFrame
 ) -> Hint:
-    """Score and regions in the model's words: per cent, boxes in its frame, in reading order.
+    """Score and regions in the model's words: boxes in its frame, in reading order.
 
     `size_wh` is the picture's size in pixels, `shown_wh` the size at which the model sees it.
     """
@@ -112,11 +124,13 @@ def describe_hint(
         key=lambda region: (region.box_xyxy[1], region.box_xyxy[0]),
     )
     return Hint(
-        round(100 * anomaly.score),
+        scale_score(anomaly.score),
         tuple(
-            (
+            HintRegion(
                 to_model(region.box_xyxy, shown_wh, size_wh, frame),
                 round(100 * (region.confidence or 0.0)),
+                grid_words(region.box_xyxy, size_wh),
+                region.defect_type,
             )
             for region in regions
         ),

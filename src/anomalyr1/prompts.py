@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from anomalyr1.types import Hint, InputError, Label, Message, Prompt, Record
+from anomalyr1.types import Hint, HintRegion, InputError, Label, Message, Prompt, Record
 
 SYSTEM = "You inspect products for defects."
 REFERENCES = "Normal reference pictures of the same product:"
@@ -22,11 +22,28 @@ HINT = (
     "Anomaly map of this picture (red: unlike a normal part; green grows to the right and blue "
     "downwards):"
 )
-HINT_SCORE = "The map's score is {score} out of 100."
+HINT_STRENGTH = "The map's score is {strength}."
+HINT_SCORE = ", {score} out of 100."
 HINT_REGIONS = "Its regions, with peaks out of 100: {boxes}; the peaks: {peaks} out of 100."
-_BEFORE, _BETWEEN = HINT_REGIONS.partition("{peaks}")[0].split("{boxes}")
+_BEFORE, _BETWEEN, _AFTER = re.split(r"\{boxes\}|\{peaks\}", HINT_REGIONS)
 _BOX = re.compile(r"\[(\d{1,5}), (\d{1,5}), (\d{1,5}), (\d{1,5})\]")
+HINT_PLACES, _AT = "It is bright at the {places}.", ", at the "
+HINT_KINDS, _LIKE = "It looks like a {kinds}.", ", like a "
 HINT_NO_REGION = "It has no region."
+STRENGTHS = (
+    "nil",
+    "minimal",
+    "faint",
+    "weak",
+    "low",
+    "fair",
+    "raised",
+    "high",
+    "strong",
+    "extreme",
+)
+"""Words for a score, one a tenth of its scale; from the sixth on it is above the decision line."""
+SCORE_SENTENCES = tuple(HINT_STRENGTH.format(strength=strength) for strength in STRENGTHS)
 INSPECTION = (
     "Is this product normal or anomalous? Reason in <think></think>, then answer in "
     '<answer></answer> with JSON: {"verdict": "normal"|"anomalous", "defects": '
@@ -49,7 +66,9 @@ def _template_id(kind: str, *templates: str) -> str:
     return f"{kind}-v1-{hashlib.sha256(chr(0).join(templates).encode()).hexdigest()[:8]}"
 
 
-_SHOWN = (SYSTEM, REFERENCES, PRODUCT, PICTURE, HINT, HINT_SCORE, HINT_REGIONS, HINT_NO_REGION)
+_HINT_WORDS = (HINT_STRENGTH, HINT_SCORE, HINT_REGIONS, HINT_PLACES, HINT_KINDS, HINT_NO_REGION)
+_HINTED = (HINT, *_HINT_WORDS, _AT, _LIKE, *STRENGTHS)
+_SHOWN = (SYSTEM, REFERENCES, PRODUCT, PICTURE, *_HINTED)
 INSPECTION_TEMPLATE_ID = _template_id("inspect", *_SHOWN, INSPECTION)
 CHOICE_TEMPLATE_ID = _template_id("choice", *_SHOWN, QUESTION, OPTION, CHOICE)
 
@@ -61,7 +80,7 @@ def build_inspection_prompt(record: Record, *, num_references: int, hint: Hint |
     """Ask for a verdict, boxes and reasons.
 
     Pictures are indexed: references 0 to num_references - 1, then the picture to judge, then the
-    anomaly map where there is a `hint`, whose score and regions are also given as numbers.
+    anomaly map where there is a `hint`, whose score and regions are also given in words.
     Raises InputError for a negative number of references and for record texts that hold a model's
     control tokens.
 
@@ -172,31 +191,72 @@ def _pictured(record: Record, num_references: int, hint: Hint | None) -> list[st
     _refuse_control_tokens(record, *(part for part in parts if isinstance(part, str)))
     parts += [PICTURE, num_references]
     if hint is not None:
+        _refuse_control_tokens(record, *(region.kind for region in hint.regions))
         parts += [HINT, num_references + 1, _word_hint(hint)]
     return parts
 
 
+def word_score(score: int) -> str:
+    """What prompts and reasonings say of a hint's score out of 100.
+
+    >>> word_score(49), word_score(50)
+    ("The map's score is low.", "The map's score is fair.")
+    """
+    return SCORE_SENTENCES[min(len(STRENGTHS) - 1, len(STRENGTHS) * score // 100)]
+
+
+def word_regions(places: Sequence[str], kinds: Sequence[str]) -> str:
+    """What prompts and reasonings say of a map's regions, word for word alike, so that it can be
+    copied. Kinds are left out where one is unknown.
+
+    >>> word_regions(["top left", "centre"], ["stain", "hole"])
+    'It is bright at the top left, at the centre. It looks like a stain, like a hole.'
+    """
+    said = HINT_PLACES.format(places=_AT.join(places))
+    return f"{said} {HINT_KINDS.format(kinds=_LIKE.join(kinds))}" if all(kinds) else said
+
+
 def _word_hint(hint: Hint) -> str:
-    score = HINT_SCORE.format(score=hint.score)
+    score = word_score(hint.score).removesuffix(".") + HINT_SCORE.format(score=hint.score)
     if not hint.regions:
         return f"{score} {HINT_NO_REGION}"
-    boxes = ", ".join(str(list(box)) for box, _peak in hint.regions)
-    peaks = ", ".join(str(peak) for _box, peak in hint.regions)
-    return f"{score} {HINT_REGIONS.format(boxes=boxes, peaks=peaks)}"
+    numbers = HINT_REGIONS.format(
+        boxes=", ".join(str(list(region.box)) for region in hint.regions),
+        peaks=", ".join(str(region.peak) for region in hint.regions),
+    )
+    places, kinds = zip(*((region.place, region.kind) for region in hint.regions), strict=True)
+    return f"{score} {numbers} {word_regions(places, kinds)}"
 
 
-def read_hint_boxes(text: str) -> tuple[tuple[int, int, int, int], ...]:
-    """The boxes that a text lists as a hint's regions, as `Prompt.boxes` holds them. Any text may
-    come.
+def read_hint_regions(text: str) -> tuple[HintRegion, ...]:
+    """A text's listed regions of a hint, as `Prompt.regions` holds them: without kinds where
+    it does not name one for each. Any text may come.
 
-    >>> read_hint_boxes("Its regions, with peaks out of 100: [1, 2, 3, 4]; the peaks: 97 out of")
-    ((1, 2, 3, 4),)
-    >>> read_hint_boxes("Holes at [1, 2, 3, 4] are meant.")
+    >>> listed = "Its regions, with peaks out of 100: [1, 2, 3, 4]; the peaks: 97 out of 100."
+    >>> read_hint_regions(f"{listed} It is bright at the top. It looks like a hole.")
+    (HintRegion(box=(1, 2, 3, 4), peak=97, place='top', kind='hole'),)
+    >>> read_hint_regions("Holes at [1, 2, 3, 4] are meant.")
     ()
     """
-    listed, after, _ = text.partition(_BEFORE)[2].partition(_BETWEEN)
-    boxes = (map(int, box) for box in (_BOX.findall(listed) if after else ()))
-    return tuple((left, top, right, bottom) for left, top, right, bottom in boxes)
+    listed, _, after = text.partition(_BEFORE)[2].partition(_BETWEEN)
+    peaks, _, said = after.partition(_AFTER)
+    boxes = [tuple(map(int, box)) for box in _BOX.findall(listed)]
+    levels = [int(peak) for peak in re.findall(r"\b\d{1,3}\b", peaks)]
+    places = _read_list(said, HINT_PLACES.split("{places}"), _AT)
+    kinds = _read_list(said, HINT_KINDS.split("{kinds}"), _LIKE)
+    if not len(boxes) == len(levels) == len(places):
+        return ()
+    if len(kinds) != len(boxes):
+        kinds = [""] * len(boxes)
+    return tuple(
+        HintRegion((box[0], box[1], box[2], box[3]), peak, place, kind)
+        for box, peak, place, kind in zip(boxes, levels, places, kinds, strict=True)
+    )
+
+
+def _read_list(text: str, around: Sequence[str], between: str) -> list[str]:
+    said, end, _ = text.partition(around[0])[2].partition(around[1])
+    return said.split(between) if end else []
 
 
 def _build_prompt(
@@ -209,8 +269,7 @@ def _build_prompt(
         else:
             merged.append(part)
     messages = (Message("system", (SYSTEM,)), Message("user", tuple(merged)))
-    boxes = tuple(box for box, _peak in hint.regions) if hint is not None else ()
-    return Prompt(record.record_id, template_id, messages, boxes)
+    return Prompt(record.record_id, template_id, messages, hint.regions if hint is not None else ())
 
 
 def _refuse_control_tokens(record: Record, *texts: str) -> None:

@@ -104,14 +104,14 @@ class Message:
 class Prompt:
     """What is put to a model. Integers in `messages[..].parts` index the pictures handed beside it.
 
-    `template_id` names the wording and carries a hash of it. `boxes` are those that it lists, xyxy
-    in the model's own frame, for an answer to choose from.
+    `template_id` names the wording and carries a hash of it. `regions` are those of a map that it
+    lists, for an answer to choose from.
     """
 
     record_id: str
     template_id: str
     messages: tuple[Message, ...]
-    boxes: tuple[tuple[int, int, int, int], ...] = ()
+    regions: tuple[HintRegion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,14 +202,25 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Hint:
-    """What a detector says of a picture, as a prompt words it: score and peaks in per cent.
+class HintRegion:
+    """A region of a map as a prompt words it: box xyxy in the model's own frame, peak in per cent,
+    where it lies in `geometry.grid_words`, and the kind of defect that it looks like, or ""."""
 
-    `regions` are (box, peak) in reading order, boxes xyxy in the model's own frame.
+    box: tuple[int, int, int, int]
+    peak: int
+    place: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """What a detector says of a picture, as a prompt words it; `regions` are in reading order.
+
+    `score` is 0 to 100: 50 is the decision line, and 5 more are one more logit.
     """
 
     score: int
-    regions: tuple[tuple[tuple[int, int, int, int], int], ...] = ()
+    regions: tuple[HintRegion, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ def write_question_records(
     size_wh = image_size(record.image_path)
     asked = []
     for question in write_questions(record, rng, other_kinds=other_kinds, size_wh=size_wh):
-        reasoning = write_choice_reasoning(record, question, rng, False, size_wh=size_wh)
+        reasoning = write_choice_reasoning(record, question, rng, hint=None, size_wh=size_wh)
         asked.append(replace(ask(record, question), reasoning=reasoning if with_reasoning else ""))
     return asked
 

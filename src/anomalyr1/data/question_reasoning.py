@@ -10,24 +10,25 @@ from collections.abc import Sequence
 import numpy as np
 
 from anomalyr1.data.question_facts import CATEGORY_FACTS, VAGUE_KINDS, exact_kind, spoken
-from anomalyr1.data.wording import KIND_WORDS
+from anomalyr1.data.wording import KIND_WORDS, describe_regions
 from anomalyr1.geometry import box_area, boxes_from_mask, grid_words
 from anomalyr1.images import image_size, load_mask
-from anomalyr1.types import InputError, Question, Record, Region
+from anomalyr1.prompts import word_score
+from anomalyr1.types import Hint, InputError, Question, Record, Region
 
 
 def write_choice_reasoning(
     record: Record,
     question: Question,
     rng: np.random.Generator,
-    with_hint: bool,
     *,
+    hint: Hint | None,
     size_wh: tuple[int, int] | None = None,
 ) -> str:
     """A short text from the record's truth to an explicit conclusion ("So the answer is B.").
 
-    The anomaly map is spoken of only `with_hint`, and only where defects are asked for. Raises
-    InputError for a question without an answer among its options.
+    The anomaly map is spoken of only where there is a `hint`, and only where defects are asked for.
+    Raises InputError for a question without an answer among its options.
     """
     right = question.options.get(question.answer or "")
     if right is None:
@@ -42,8 +43,10 @@ def write_choice_reasoning(
     if subject.startswith("Object"):
         sentences += _object_evidence(record, subject, right, rng)
     else:
-        if with_hint:
-            sentences.append(_hint_evidence(record, regions, size_wh, rng))
+        if hint is not None:
+            sentences.append(word_score(hint.score))
+            if record.label == "anomalous" and hint.regions:
+                sentences.append(describe_regions(hint.regions))
         sentences.append(_defect_evidence(record, regions, size_wh, rng))
         sentences += _link(record, regions, subject, right, rng)
     sentences += _weigh(question)
@@ -97,24 +100,11 @@ _CONCLUSIONS = (
     "Therefore option {letter} is right.",
     "The answer is therefore {letter}.",
 )
-_HINT_NORMAL = ("The anomaly map stays dark.", "The map shows no bright area.")
-_HINT_ANOMALOUS = ("The map is bright at the {place}.", "The anomaly map points to the {place}.")
 _SEEN_NORMAL = (
     "Surface and outline look regular.",
     "Shape, texture and colour are as expected.",
     "Nothing is missing, broken or stained.",
 )
-
-
-def _hint_evidence(
-    record: Record, regions: Sequence[Region], size_wh: tuple[int, int], rng: np.random.Generator
-) -> str:
-    if record.label == "normal":
-        return pick(_HINT_NORMAL, rng)
-    if not regions:
-        return ""
-    place = grid_words(regions[0].box_xyxy, size_wh)
-    return pick(_HINT_ANOMALOUS, rng).format(place=place)
 
 
 def _defect_evidence(

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from anomalyr1.geometry import grid_words
-from anomalyr1.types import Box, Label, Region
+from anomalyr1.prompts import word_regions, word_score
+from anomalyr1.types import Box, Hint, HintRegion, Label, Region
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,9 +98,23 @@ KIND_WORDS: dict[str, KindWords] = {
 }
 
 
+DECIDED_BEHIND = "I take that for"
+TAKEN_FOR: dict[Label, str] = {
+    "normal": f"{DECIDED_BEHIND} no defect.",
+    "anomalous": f"{DECIDED_BEHIND} a defect.",
+}
+"""What a reasoning makes of the map's score: the verdict in one word, so that the likelier verdict
+is the likelier text, however many ways there are to go on from each."""
+
+MOST_NAMED = 3
+"""Places or kinds that a reasoning names at most."""
+
+SEVERITIES = ("slight", "clear", "severe")
+
+
 def severity_word(severity: float) -> str:
     """A word for a severity in [0, 1]: slight, clear or severe."""
-    return ("slight", "clear", "severe")[min(2, int(severity * 3))]
+    return SEVERITIES[min(2, int(severity * 3))]
 
 
 def describe_defect(
@@ -110,20 +125,10 @@ def describe_defect(
     return f"{severity_word(severity)} {kind}, {look} at the {grid_words(box_xyxy, size_wh)}"
 
 
-_NORMAL_HINTED = (
-    "The anomaly map stays dark.",
-    "Nothing stands out in the anomaly map.",
-    "The map shows no bright area.",
-)
 _NORMAL_SEEN = (
     "The surface and outline look regular.",
     "Shape, texture and colour are as expected.",
     "Nothing is missing, broken or stained.",
-)
-_ANOMALOUS_HINTED = (
-    "The anomaly map is bright at the {places}.",
-    "The map points to the {places}.",
-    "The map stands out at the {places}.",
 )
 _CONCLUSION = ("So the part is {label}.", "Therefore the part is {label}.")
 
@@ -134,25 +139,24 @@ def write_reasoning(
     size_wh: tuple[int, int],
     rng: np.random.Generator,
     *,
-    with_hint: bool,
+    hint: Hint | None,
 ) -> str:
     """A reasoning text true to the record: evidence, place, kind, likely cause, conclusion.
 
-    `regions` are in pixels of a picture of `size_wh`; their `description` is quoted, or else their
-    type named. An anomalous record may have none. The anomaly map is spoken of only where the
-    prompt holds one.
+    `regions` have boxes in units of a picture of `size_wh`, those of the `hint` as it has them;
+    their `description` is quoted, or else their type named. An anomalous record may have none. The
+    anomaly map is spoken of only where the prompt holds one, with the prompt's own words.
     """
-    sentences = []
+    sentences = [word_score(hint.score), TAKEN_FOR[label]] if hint is not None else []
     if label == "normal":
-        if with_hint:
-            sentences.append(_pick(_NORMAL_HINTED, rng))
         sentences.append(_pick(_NORMAL_SEEN, rng))
     elif not regions:
         sentences.append("Something is unlike a normal part.")
     else:
-        places = list(dict.fromkeys(grid_words(region.box_xyxy, size_wh) for region in regions))
-        if with_hint:
-            sentences.append(_pick(_ANOMALOUS_HINTED, rng).format(places=" and ".join(places[:3])))
+        boxes = {region.box_xyxy for region in regions}
+        seen = [region for region in (hint.regions if hint else ()) if region.box in boxes]
+        if seen:
+            sentences.append(describe_regions(seen))
         first = regions[0]
         count = "There is" if len(regions) == 1 else f"There are {_count(regions)} defects, first"
         sentences.append(f"{count} a {first.description or first.defect_type or 'defect'}.")
@@ -161,6 +165,13 @@ def write_reasoning(
             sentences.append(f"Likely cause: {_pick(words.causes, rng)}.")
     sentences.append(_pick(_CONCLUSION, rng).format(label=label))
     return " ".join(sentences)
+
+
+def describe_regions(regions: Sequence[HintRegion]) -> str:
+    """A reasoning's words for some of a hint's regions: each place and kind once, three at most."""
+    places = dict.fromkeys(region.place for region in regions)
+    kinds = dict.fromkeys(region.kind for region in regions)
+    return word_regions(list(places)[:MOST_NAMED], list(kinds)[:MOST_NAMED])
 
 
 def _count(regions: Sequence[Region]) -> str:

@@ -155,10 +155,10 @@ class TransformersEngine:
         return completions
 
     def _constrain(self, prompts: Sequence[Prompt]) -> list[AnswerGrammar]:
-        """The grammar of boxes, where the tokenizer has one."""
+        """The grammar of answers, where the tokenizer has one."""
         if self._answer_tokens is None:
             return []
-        return [AnswerGrammar(self._answer_tokens, [prompt.boxes for prompt in prompts])]
+        return [AnswerGrammar(self._answer_tokens, [prompt.regions for prompt in prompts])]
 
     def _pad(self, rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention mask (n, longest), padded on the left, on the model's device."""

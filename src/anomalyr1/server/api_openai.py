@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from anomalyr1.images import load_image
 from anomalyr1.inspector import Inspector
-from anomalyr1.prompts import read_hint_boxes
+from anomalyr1.prompts import read_hint_regions
 from anomalyr1.reporting.page import clean
 from anomalyr1.server.pictures import MAX_UPLOAD_BYTES, MAX_UPLOAD_PIXELS
 from anomalyr1.server.station import RETRY_SECONDS, Here
@@ -192,8 +192,8 @@ def _read_chat(chat: Chat) -> tuple[Prompt, list[Image.Image]]:
         parts = tuple(_read_parts(message.content, pictures))
         messages.append(Message(message.role, parts))
     texts = [part for message in messages for part in message.parts if isinstance(part, str)]
-    boxes = read_hint_boxes(texts[-1]) if texts else ()
-    return Prompt("chat", "chat", tuple(messages), boxes), pictures
+    regions = read_hint_regions(texts[-1]) if texts else ()
+    return Prompt("chat", "chat", tuple(messages), regions), pictures
 
 
 def _read_parts(content: str | list[Part], pictures: list[Image.Image]) -> Iterator[str | int]:

@@ -7,8 +7,8 @@ The prompt is that of `prompts`, the one builder; boxes are moved to the model's
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -21,7 +21,7 @@ from anomalyr1.data.question_reasoning import write_choice_reasoning
 from anomalyr1.data.questions import ask, write_questions
 from anomalyr1.data.wording import write_reasoning
 from anomalyr1.detectors.patch_memory import PatchMemoryDetector
-from anomalyr1.geometry import box_iou, to_model
+from anomalyr1.geometry import box_iou, frame_size, to_model
 from anomalyr1.hints import describe_hint, draw_hint
 from anomalyr1.images import load_image
 from anomalyr1.prompts import (
@@ -33,6 +33,7 @@ from anomalyr1.prompts import (
     to_chat,
 )
 from anomalyr1.rewards import render_solution
+from anomalyr1.training.workers import map_tasks
 from anomalyr1.types import (
     Anomaly,
     BoxFrame,
@@ -54,7 +55,9 @@ class RowSettings:
     A target box that the hint already gives with an IoU of `copied_iou` or more is written as the
     hint has it: what a small model can learn is to choose among regions. A defect that the hint
     does not show is left out beside ones that it does, rather than taught as a guess. Rows
-    without reasoning teach the verdict that the score is read from.
+    without reasoning teach the verdict that the score is read from. The token that decides the
+    verdict, without reasoning or in what a reasoning makes of the map's score, counts
+    `verdict_weight` times beside the mean over all tokens.
     """
 
     without_hint: float = 0.2
@@ -64,6 +67,7 @@ class RowSettings:
     copied_iou: float = 0.4
     max_boxes: int = 12
     variants: int = 1
+    verdict_weight: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +94,6 @@ class Shown:
     shown_wh: tuple[int, int]
 
 
-_detector: PatchMemoryDetector | None = None
-
-
-def _open(folder: Path) -> None:
-    global _detector
-    _detector = PatchMemoryDetector.load(folder, num_threads=1)
-
-
 def write_hints(
     records: Sequence[Record], hint_folder: Path, out: Path, *, seed: int, num_workers: int
 ) -> Iterator[Path]:
@@ -112,21 +108,22 @@ def write_hints(
         path = out / f"{index:06d}.npz"
         products.setdefault(record.image_path.parent, []).append((record, path))
     tasks = [(product, [seed, number]) for number, product in enumerate(products.values())]
-    with ProcessPoolExecutor(num_workers, initializer=_open, initargs=(hint_folder,)) as pool:
-        for paths in pool.map(_write_product_hints, tasks, chunksize=4):
-            yield from paths
+    load = partial(PatchMemoryDetector.load, hint_folder, num_threads=1)
+    for paths in map_tasks(_write_product_hints, tasks, load, num_workers=num_workers, chunksize=4):
+        yield from paths
 
 
-def _write_product_hints(task: tuple[list[tuple[Record, Path]], list[int]]) -> list[Path]:
+def _write_product_hints(
+    detector: PatchMemoryDetector, task: tuple[list[tuple[Record, Path]], list[int]]
+) -> list[Path]:
     product, seed = task
-    assert _detector is not None
     rng = np.random.default_rng(seed)
     count = int(rng.choice([0, 1, 2, 4]))
     references = [load_image(path) for path in product[0][0].reference_paths[:count]]
     for record, path in product:
         if not path.is_file():
             picture = load_image(record.image_path)
-            save_anomaly(path, _detector.detect(picture, references))
+            save_anomaly(path, detector.detect(picture, references))
     return [path for _, path in product]
 
 
@@ -242,7 +239,7 @@ def _choice_answer(
     record: Record, question: Question, shown: Shown, rng: np.random.Generator
 ) -> str:
     reasoning = record.reasoning or write_choice_reasoning(
-        record, question, rng, shown.hint is not None, size_wh=shown.size_wh
+        record, question, rng, hint=shown.hint, size_wh=shown.size_wh
     )
     return render_choice_answer(question.answer or "", reasoning)
 
@@ -258,10 +255,10 @@ def _inspection_answer(
     placed = place_regions(record.regions, shown, frame, settings.copied_iou)[: settings.max_boxes]
     reasoning = record.reasoning or write_reasoning(
         record.label,
-        [region for region, _ in placed],
-        shown.size_wh,
+        [replace(region, box_xyxy=box) for region, box in placed],
+        frame_size(shown.shown_wh, frame),
         rng,
-        with_hint=shown.hint is not None,
+        hint=shown.hint,
     )
     targets = [(box, region.defect_type, region.description) for region, box in placed]
     return render_inspection_answer(record.label, targets, reasoning)
@@ -279,7 +276,7 @@ def place_regions(
         (region, to_model(region.box_xyxy, shown.shown_wh, shown.size_wh, frame))
         for region in regions
     ]
-    hinted = [box for box, _peak in shown.hint.regions] if shown.hint is not None else []
+    hinted = [region.box for region in shown.hint.regions] if shown.hint is not None else []
     best: dict[tuple[int, int, int, int], tuple[float, Region]] = {}
     placed = []
     for region, box in exact:

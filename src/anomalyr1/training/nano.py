@@ -15,6 +15,7 @@ from anomalyr1.data.question_reasoning import write_choice_reasoning
 from anomalyr1.data.questions import write_questions
 from anomalyr1.data.wording import KIND_WORDS, describe_defect, write_reasoning
 from anomalyr1.engines.answer_grammar import read_number_tokens
+from anomalyr1.geometry import grid_words
 from anomalyr1.prompts import (
     build_choice_prompt,
     build_inspection_prompt,
@@ -23,7 +24,7 @@ from anomalyr1.prompts import (
     to_chat,
 )
 from anomalyr1.training.priming import NumberTokens, prime_numbers
-from anomalyr1.types import Hint, Question, Record, Region
+from anomalyr1.types import Hint, HintRegion, Question, Record, Region
 
 SPECIAL_TOKENS = (
     "<|endoftext|>",
@@ -181,17 +182,20 @@ def _corpus(seed: int) -> Iterator[str]:
             box = (*corner.tolist(), *(corner + rng.integers(8, 70, 2)).tolist())
             text = describe_defect(kind, float(rng.random()), box, (224, 224), rng)
             region = Region(box, kind, text)
-            for with_hint in (False, True):
-                reasoning = write_reasoning(
-                    "anomalous", [region], (224, 224), rng, with_hint=with_hint
-                )
+            shown = HintRegion(box, 65, grid_words(box, (224, 224)), kind)
+            for hint in (None, Hint(int(rng.integers(101)), (shown,))):
+                reasoning = write_reasoning("anomalous", [region], (224, 224), rng, hint=hint)
                 yield render_inspection_answer("anomalous", [(box, kind, text)], reasoning)
-                normal = write_reasoning("normal", [], (224, 224), rng, with_hint=with_hint)
+                normal = write_reasoning("normal", [], (224, 224), rng, hint=hint)
                 yield render_inspection_answer("normal", [], normal)
         yield " ".join(words.looks + words.causes + words.effects)
     record = Record("0", Path("0.png"), category="part", knowledge="A normal part is even.")
     question = Question("Is there any defect in the part?", {"A": "Yes.", "B": "No."}, "A")
-    hint = Hint(97, (((3, 14, 15, 92), 65), ((35, 89, 79, 93), 84)))
+    regions = (
+        HintRegion((3, 14, 15, 92), 65, "top left", "stain"),
+        HintRegion((35, 89, 79, 93), 84, "centre", "hole"),
+    )
+    hint = Hint(97, regions)
     prompts = [
         build_inspection_prompt(record, num_references=1, hint=hint),
         build_choice_prompt(
@@ -219,7 +223,6 @@ def _asked(category: str, kind: str, rng: np.random.Generator) -> Iterator[str]:
     )
     for question in write_questions(record, rng, size_wh=(224, 224)):
         yield "\n".join([question.text, *question.options.values()])
-        reasoning = write_choice_reasoning(
-            record, question, rng, with_hint=bool(rng.integers(2)), size_wh=(224, 224)
-        )
+        hint = Hint(int(rng.integers(101))) if rng.integers(2) else None
+        reasoning = write_choice_reasoning(record, question, rng, hint=hint, size_wh=(224, 224))
         yield render_choice_answer(question.answer or "", reasoning)

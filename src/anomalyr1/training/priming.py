@@ -3,11 +3,13 @@
 A number is found by the one before it: where "12, 34" or "12], [34" was read, 34 follows 12. In the
 first layer, one head brings the token three back to each number, and another the last number
 written to each token, however long ago that was. Heads of the second layer look for the number
-where the two agree and carry it over: within a box, and from the end of a box to the next. These
-are the induction heads of Olsson et al. (2022, arXiv 2209.11895), which large models find by
-themselves; a model of a few million parameters has not found them after ten thousand samples.
-Where no number is announced, they look at the first token, which says nothing: heads that copied
-everywhere would be unlearned before they are of use. Training goes on from there.
+where the two agree and carry it over: within a box, and from the end of a box to the next. A third
+head of the first layer brings each token the one before it, so that later layers can learn to look
+up a word by the word before it. These are the induction heads of Olsson et al. (2022, arXiv
+2209.11895), which large models find by themselves; a model of a few million parameters has not
+found them after ten thousand samples. Where no number is announced, they look at the first token,
+which says nothing: heads that copied everywhere would be unlearned before they are of use. Training
+goes on from there.
 """
 
 from __future__ import annotations
@@ -58,17 +60,17 @@ def prime_numbers(model: Any, tokens: NumberTokens, seed: int) -> None:
     what they have in common and what their size is, in place.
 
     Needs rotary wavelengths far beyond the texts' length. A model of fewer than two layers or too
-    narrow for six heads' contents is left as it is.
+    narrow for seven heads' contents is left as it is.
     """
     language = model.model.language_model
     config = language.config
     size, head = config.hidden_size, config.hidden_size // config.num_attention_heads
-    if config.num_hidden_layers < 2 or size < 6 * head + _MARKS:
+    if config.num_hidden_layers < 2 or size < 7 * head + _MARKS:
         return
     generator = torch.Generator().manual_seed(seed)
     basis = torch.linalg.qr(torch.randn(size, size, generator=generator))[0]
-    content, behind, last = basis[: 3 * head].split(head)
-    marks, carried = basis[3 * head :].split([_MARKS, size - 3 * head - _MARKS])
+    content, behind, last, previous = basis[: 4 * head].split(head)
+    marks, carried = basis[4 * head :].split([_MARKS, size - 4 * head - _MARKS])
     share = config.num_attention_heads // config.num_key_value_heads
     with torch.no_grad():
         _mark(language.embed_tokens.weight, tokens, marks)
@@ -78,13 +80,13 @@ def prime_numbers(model: Any, tokens: NumberTokens, seed: int) -> None:
             layer.mlp.down_proj.weight *= _QUIET
         frequencies = language.rotary_emb.inv_freq.float()
         first, second = language.layers[0].self_attn, language.layers[1].self_attn
-        for group, place in enumerate((behind, last)):
+        for group, place in enumerate((behind, last, previous)):
             rows = _head_rows(group, head)
             reader = _head_rows(group * share, head)
-            if place is behind:
-                _look_back(first, rows, reader, frequencies)
-            else:
+            if place is last:
                 _look_for_last(first, rows, reader, marks[_NUMBER], frequencies)
+            else:
+                _look_back(first, rows, reader, frequencies, _OFFSET if place is behind else 1)
             _set(first.v_proj, rows, content)
             first.o_proj.weight[:, reader] = _WRITE * place.T
         for group in range(_READERS):
@@ -115,13 +117,15 @@ def _mark(embeddings: torch.Tensor, tokens: NumberTokens, marks: torch.Tensor) -
     embeddings[tokens.start] = norm * marks[_START]
 
 
-def _look_back(attention: Any, rows: slice, reader: slice, frequencies: torch.Tensor) -> None:
-    """Make the query head `reader`, whose keys are in `rows`, attend `_OFFSET` tokens back.
+def _look_back(
+    attention: Any, rows: slice, reader: slice, frequencies: torch.Tensor, offset: int
+) -> None:
+    """Make the query head `reader`, whose keys are in `rows`, attend `offset` tokens back.
 
     Keys and queries are constant; the rotation by position alone makes the score, which is
     highest where the turn between them is undone.
     """
-    turn = frequencies * _OFFSET
+    turn = frequencies * offset
     nothing = torch.zeros(2 * len(turn), attention.k_proj.weight.shape[1])
     keys = torch.cat([torch.ones_like(turn), torch.zeros_like(turn)])
     _set(attention.k_proj, rows, nothing, _SHARPNESS * keys)

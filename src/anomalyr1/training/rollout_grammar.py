@@ -16,11 +16,11 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from anomalyr1.engines.answer_grammar import (
     AnswerGrammar,
     AnswerTokens,
-    ListedBox,
     read_answer_tokens,
 )
-from anomalyr1.prompts import read_hint_boxes
+from anomalyr1.prompts import read_hint_regions
 from anomalyr1.training.shared_rollout import find_decoding_obstacle, replace_generate
+from anomalyr1.types import HintRegion
 
 
 def keep_to_grammar(trainer: Any) -> None:
@@ -39,7 +39,7 @@ def keep_to_grammar(trainer: Any) -> None:
 
     def roll_out_kept(prompts: list[Any]) -> Any:
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
-        listed = [find_listed_boxes(prompt) for prompt in prompts]
+        listed = [find_listed_regions(prompt) for prompt in prompts]
         with _constrain(model, tokens, listed) as choices:
             output = list(roll_out(prompts))
         if choices.were_watched:
@@ -50,10 +50,10 @@ def keep_to_grammar(trainer: Any) -> None:
     trainer._generate = roll_out_kept
 
 
-def find_listed_boxes(prompt: Sequence[Any]) -> tuple[ListedBox, ...]:
-    """The boxes of the hint that a chat's last text lists; none where it has no hint."""
+def find_listed_regions(prompt: Sequence[Any]) -> tuple[HintRegion, ...]:
+    """The regions of the hint that a chat's last text lists; none where it has no hint."""
     texts = [part["text"] for part in prompt[-1]["content"] if part["type"] == "text"]
-    return read_hint_boxes(texts[-1])
+    return read_hint_regions(texts[-1])
 
 
 class _Choices(LogitsProcessor):  # type: ignore[misc]
@@ -78,7 +78,7 @@ class _Choices(LogitsProcessor):  # type: ignore[misc]
 
 @contextmanager
 def _constrain(
-    model: Any, tokens: AnswerTokens, listed: Sequence[Sequence[ListedBox]]
+    model: Any, tokens: AnswerTokens, listed: Sequence[Sequence[HintRegion]]
 ) -> Iterator[_Choices]:
     """Inside, `model.generate` keeps to the grammar, unless it is told of other processors."""
     stock, choices = model.generate, _Choices()

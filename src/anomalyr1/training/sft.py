@@ -14,6 +14,8 @@ from safetensors import SafetensorError
 
 from anomalyr1.adapters import is_adapted
 from anomalyr1.checkpoint import Checkpoint
+from anomalyr1.data.wording import DECIDED_BEHIND
+from anomalyr1.prompts import SCORE_SENTENCES, VERDICT_PROBE
 from anomalyr1.training.dataset import HintedRecord, RowSettings, build_row
 from anomalyr1.training.judging import build_eval_dataset, judge_while_training
 from anomalyr1.training.monitor import RunMonitor, find_last_checkpoint
@@ -63,9 +65,49 @@ def train_sft(
     # Qwen-VL models say that their own loss cannot count tokens over processes and accumulated
     # batches, which would make each batch's mean weigh the same; TRL 1.16 computes the loss itself.
     trainer.model_accepts_loss_kwargs = True
+    if settings.verdict_weight > 0:
+        tokenizer = checkpoint.processor.tokenizer
+        texts = [VERDICT_PROBE, *(f"<think>{said} {DECIDED_BEHIND}" for said in SCORE_SENTENCES)]
+        probes = tokenizer(texts, add_special_tokens=False)["input_ids"]
+        _weigh_verdicts(trainer, probes, settings.verdict_weight)
     judge_while_training(trainer, checkpoint, judged)
     continue_training(trainer, checkpoint.model, RunMonitor(out.parent, "sft"), resume)
     return trainer
+
+
+def _weigh_verdicts(trainer: Any, probes: Sequence[Sequence[int]], weight: float) -> None:
+    """Add to the loss `weight` times the mean loss of the tokens that decide the verdict."""
+    stock = trainer.compute_loss
+
+    def compute_loss(model: Any, inputs: Any, *positional: Any, **settings: Any) -> Any:
+        if not model.training:
+            return stock(model, inputs, *positional, **settings)
+        # Asked for its outputs, TRL 1.16 runs the model once more.
+        outputs: list[Any] = []
+        watch = model.register_forward_hook(lambda *called: outputs.append(called[-1]))
+        try:
+            loss = stock(model, inputs, *positional, **settings)
+        finally:
+            watch.remove()
+        losses = -outputs[-1].log_probs[find_verdicts(inputs["labels"], probes)[:, 1:]]
+        return loss + weight * losses.sum() / max(1, len(losses))
+
+    trainer.compute_loss = compute_loss
+
+
+def find_verdicts(labels: Any, probes: Sequence[Sequence[int]]) -> Any:
+    """Where, in labels (N, T) that are -100 up to the answer, the token stands that follows the one
+    of the `probes` that begins it: bool (N, T), nothing in rows that begin otherwise."""
+    import torch
+
+    found = torch.zeros_like(labels, dtype=torch.bool)
+    for row, answer in enumerate(labels):
+        start = int((answer != -100).int().argmax())
+        for probe in probes:
+            stop = start + len(probe)
+            if answer[start:stop].tolist() == list(probe) and stop < len(answer):
+                found[row, stop] = True
+    return found
 
 
 def build_arguments(
