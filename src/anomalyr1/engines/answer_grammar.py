@@ -15,7 +15,13 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor
 
-from anomalyr1.data.wording import KIND_WORDS, MOST_NAMED, SEVERITIES
+from anomalyr1.data.wording import (
+    DECIDED_BEHIND,
+    KIND_WORDS,
+    MOST_NAMED,
+    SEVERITIES,
+    TAKEN_FOR,
+)
 from anomalyr1.geometry import GRID_WORDS
 from anomalyr1.types import HintRegion
 
@@ -30,8 +36,8 @@ class AnswerTokens:
     end in "</", the two of "answer>", and the `end` of the text.
 
     `kinds` are the tokens that begin each kind of defect, named behind one of `severities`;
-    `places` those of each place, named behind `at_the`. `lists` are sentences that name several:
-    how one begins, and what it may name, each up to the comma or the `period` behind it.
+    `places` those of each place, named behind `at_the`. `lists` are sentences on the map: how one
+    begins, what it may name, each up to the comma or the `period` behind it, and how many.
     """
 
     numbers: dict[int, int]
@@ -47,7 +53,7 @@ class AnswerTokens:
     severities: frozenset[int]
     places: dict[str, tuple[int, ...]]
     at_the: tuple[int, ...]
-    lists: tuple[tuple[tuple[int, ...], dict[str, tuple[int, ...]]], ...]
+    lists: tuple[tuple[tuple[int, ...], dict[str, tuple[int, ...]], int], ...]
     period: int
 
 
@@ -64,6 +70,7 @@ def read_answer_tokens(tokenizer: Any) -> AnswerTokens | None:
         return tokens(text)[0]
 
     name, bracket = tokens("]}</answer>")[-2:]
+    deciding = DECIDED_BEHIND.rpartition(" ")[0]
     return AnswerTokens(
         numbers,
         opening=first(" [1"),
@@ -83,8 +90,24 @@ def read_answer_tokens(tokenizer: Any) -> AnswerTokens | None:
         places={place: tokens(f" {place}") for place in GRID_WORDS},
         at_the=tokens(" at the"),
         lists=(
-            (tokens(" It is bright"), {place: tokens(f" at the {place}") for place in GRID_WORDS}),
-            (tokens(" It looks"), {kind: tokens(f" like a {kind}") for kind in KIND_WORDS}),
+            (
+                tokens(" It is bright"),
+                {word: tokens(f" at the {word}") for word in GRID_WORDS},
+                MOST_NAMED,
+            ),
+            (
+                tokens(" It looks"),
+                {word: tokens(f" like a {word}") for word in KIND_WORDS},
+                MOST_NAMED,
+            ),
+            (
+                tokens(f" {deciding}")[-3:],
+                {
+                    label: tokens(said.removeprefix(deciding).removesuffix("."))
+                    for label, said in TAKEN_FOR.items()
+                },
+                1,
+            ),
         ),
         period=first("."),
     )
@@ -117,6 +140,7 @@ class AnswerGrammar(LogitsProcessor):  # type: ignore[misc]
         self._begun: list[list[int] | None] = [None] * len(listed)
         self._said: list[list[int] | None] = [None] * len(listed)
         self._items: list[list[tuple[int, ...]]] = [[] for _ in listed]
+        self._most = [0] * len(listed)
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> Any:
         tokens = self._tokens
@@ -144,13 +168,13 @@ class AnswerGrammar(LogitsProcessor):  # type: ignore[misc]
         if said is not None:
             said.append(recent[-1])
         elif self._meant[row] == self._left[row]:
-            for begun, words in tokens.lists:
+            regions = self._meant[row]
+            named = [word for region in regions for word in (region.place, region.kind)]
+            for begun, words, most in tokens.lists:
                 if recent[-len(begun) :] == begun:
-                    regions = self._meant[row]
-                    named = [word for region in regions for word in (region.place, region.kind)]
-                    self._items[row] = [
-                        words[word] for word in dict.fromkeys(named) if word in words
-                    ]
+                    chosen = dict.fromkeys([*named, *TAKEN_FOR])
+                    self._items[row] = [words[word] for word in chosen if word in words]
+                    self._most[row] = most
                     self._said[row] = said = []
         if said and said[-1] == tokens.period:
             self._said[row] = said = None
@@ -161,7 +185,7 @@ class AnswerGrammar(LogitsProcessor):  # type: ignore[misc]
         allowed = _find_next(left, item)
         if item in left:
             allowed.add(tokens.period)
-            if len(left) > 1 and len(done) + 1 < MOST_NAMED:
+            if len(left) > 1 and len(done) + 1 < self._most[row]:
                 allowed.add(tokens.comma)
         _keep(scores, sorted(allowed))
         return True
