@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -37,3 +42,41 @@ def test_results_come_in_order_from_processes_of_one_thread(
 def test_a_task_that_fails_says_so() -> None:
     with pytest.raises(TypeError):
         list(map_tasks(_report, ["x"], partial(_open, 5), num_workers=1, chunksize=1))
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path: Path) -> None:
+    script = tmp_path / "owner.py"
+    script.write_text(
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from anomalyr1.training.workers import map_tasks\n"
+        "def start():\n"
+        "    Path(sys.argv[1], str(os.getpid())).touch()\n"
+        "def wait(opened, task):\n"
+        "    time.sleep(60)\n"
+        "if __name__ == '__main__':\n"
+        "    list(map_tasks(wait, [1, 2], start, num_workers=2, chunksize=1))\n"
+    )
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    owner = subprocess.Popen([sys.executable, script, seen])
+    wait_until(lambda: len(list(seen.iterdir())) == 2)
+    owner.kill()
+    owner.wait()
+    wait_until(lambda: not any(_is_alive(int(path.name)) for path in seen.iterdir()))
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    for _ in range(600):
+        if is_so():
+            return
+        time.sleep(0.05)
+    pytest.fail("not within half a minute")

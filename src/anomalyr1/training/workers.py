@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from typing import Any, TypeVar
 
 Opened = TypeVar("Opened")
@@ -42,7 +43,16 @@ def map_tasks(
 
 def _open(open_once: Callable[[], Any]) -> None:
     global _opened
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _opened = open_once()
+
+
+def _end_with_parent() -> None:
+    """A pool whose owner was killed would else wait for tasks for ever."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _call(function: Callable[[Any, Any], Any], task: Any) -> Any:
