@@ -27,8 +27,11 @@ HINT_SCORE = ", {score} out of 100."
 HINT_REGIONS = "Its regions, with peaks out of 100: {boxes}; the peaks: {peaks} out of 100."
 _BEFORE, _BETWEEN, _AFTER = re.split(r"\{boxes\}|\{peaks\}", HINT_REGIONS)
 _BOX = re.compile(r"\[(\d{1,5}), (\d{1,5}), (\d{1,5}), (\d{1,5})\]")
-HINT_PLACES, _AT = "It is bright at the {places}.", ", at the "
-HINT_KINDS, _LIKE = "It looks like a {kinds}.", ", like a "
+BRIGHT, AT_THE = "It is bright", " at the "
+LOOKS, LIKE_A = "It looks", " like a "
+"""How the sentences on the map begin, and what stands before each place and kind in them."""
+HINT_PLACES, _AT = f"{BRIGHT}{AT_THE}{{places}}.", f",{AT_THE}"
+HINT_KINDS, _LIKE = f"{LOOKS}{LIKE_A}{{kinds}}.", f",{LIKE_A}"
 HINT_NO_REGION = "It has no region."
 STRENGTHS = (
     "nil",

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from anomalyr1.geometry import grid_words
-from anomalyr1.prompts import word_regions, word_score
+from anomalyr1.prompts import AT_THE, word_regions, word_score
 from anomalyr1.types import Box, Hint, HintRegion, Label, Region
 
 
@@ -122,7 +122,7 @@ def describe_defect(
 ) -> str:
     """A short description, such as "slight crack, a jagged dark line at the top left"."""
     look = KIND_WORDS[kind].looks[int(rng.integers(3))]
-    return f"{severity_word(severity)} {kind}, {look} at the {grid_words(box_xyxy, size_wh)}"
+    return f"{severity_word(severity)} {kind}, {look}{AT_THE}{grid_words(box_xyxy, size_wh)}"
 
 
 _NORMAL_SEEN = (

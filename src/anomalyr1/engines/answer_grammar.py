@@ -23,6 +23,7 @@ from anomalyr1.data.wording import (
     TAKEN_FOR,
 )
 from anomalyr1.geometry import GRID_WORDS
+from anomalyr1.prompts import AT_THE, BRIGHT, LIKE_A, LOOKS
 from anomalyr1.types import HintRegion
 
 _FEWEST = 100
@@ -88,16 +89,16 @@ def read_answer_tokens(tokenizer: Any) -> AnswerTokens | None:
             first(before) for word in (*SEVERITIES, '"') for before in (word, f" {word}")
         ),
         places={place: tokens(f" {place}") for place in GRID_WORDS},
-        at_the=tokens(" at the"),
+        at_the=tokens(AT_THE.rstrip()),
         lists=(
             (
-                tokens(" It is bright"),
-                {word: tokens(f" at the {word}") for word in GRID_WORDS},
+                tokens(f" {BRIGHT}"),
+                {word: tokens(AT_THE + word) for word in GRID_WORDS},
                 MOST_NAMED,
             ),
             (
-                tokens(" It looks"),
-                {word: tokens(f" like a {word}") for word in KIND_WORDS},
+                tokens(f" {LOOKS}"),
+                {word: tokens(LIKE_A + word) for word in KIND_WORDS},
                 MOST_NAMED,
             ),
             (
@@ -168,10 +169,9 @@ class AnswerGrammar(LogitsProcessor):  # type: ignore[misc]
         if said is not None:
             said.append(recent[-1])
         elif self._meant[row] == self._left[row]:
-            regions = self._meant[row]
-            named = [word for region in regions for word in (region.place, region.kind)]
             for begun, words, most in tokens.lists:
                 if recent[-len(begun) :] == begun:
+                    named = [word for own in self._meant[row] for word in (own.place, own.kind)]
                     chosen = dict.fromkeys([*named, *TAKEN_FOR])
                     self._items[row] = [words[word] for word in chosen if word in words]
                     self._most[row] = most
