@@ -173,6 +173,31 @@ def fewshot(
         err.print(line, highlight=False, soft_wrap=True)
 
 
+@app.command("questions")
+def questions(
+    source: Annotated[Path, typer.Argument(metavar="RECORDS", help="Records with labels.")],
+    out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for the questions.")],
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N records.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of options and their order.")] = 0,
+) -> None:
+    """Write multiple-choice questions of MMAD's seven subtasks from records' truth.
+
+    The folder has MMAD's shape, pictures included.
+
+    Example: anomalyr1 data questions nut.jsonl --out nut-questions
+
+    Then: anomalyr1 evaluate mmad --data nut-questions --model nano --out results
+    """
+    from anomalyr1.data.question_file import write_question_file
+    from anomalyr1.data.records import load_records
+
+    records = load_records(source, limit=limit)
+    count = write_question_file(records, out_dir, seed=seed)
+    out.print(
+        f"{out_dir}: {count} questions on {len(records)} pictures", highlight=False, soft_wrap=True
+    )
+
+
 @app.command("export")
 def export(
     out_dir: Annotated[Path, typer.Option("--out", "-o", help="Folder for records and pictures.")],
