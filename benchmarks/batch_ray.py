@@ -127,35 +127,50 @@ def compute_rate(run: dict[str, Any], skip: float = 0.2) -> float:
     return (len(times) - 1 - first) * BLOCK_SIZE / (times[-1] - times[first])
 
 
-def load_findings(source: Path, model: str) -> dict[str, Any]:
-    """What `inspect` says of the same pictures, by record id."""
-    command = ["inspect", str(source), "--model", model, "--json"]
+def load_findings(source: Path, out: Path, model: str) -> dict[str, Any]:
+    """What `inspect` says of the same pictures, by record id, its masks as arrays."""
+    command = ["inspect", str(source), "--model", model, "--json", "--out", str(out)]
     told, errors = start(command).communicate()
     if not told:
         raise SystemExit(f"inspect failed: {errors[-2000:]}")
     lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+    for line in lines:
+        for defect in line["defects"]:
+            if defect["mask"]:
+                with Image.open(out / defect["mask"]) as mask:
+                    defect["mask"] = np.asarray(mask.convert("L")) > 127
     return {line["record_id"]: line for line in lines}
 
 
+SAME = ("verdict", "anomaly_score", "detector_score", "raw_text", "reasoning", "status", "error")
+
+
 def compare(batch: Path, findings: dict[str, Any]) -> dict[str, int]:
-    """How a job's rows stand beside findings."""
+    """How a job's rows stand beside findings: text, scores, and defects with their masks."""
     from anomalyr1.distributed.reading import iterate_rows
+    from anomalyr1.distributed.shards import decode_mask
 
     rows = list(iterate_rows(str(batch)))
     ids = [row["record_id"] for row in rows]
-    same = 0
+    same = num_masks = 0
     for row in rows:
         other = findings.get(row["record_id"], {})
-        boxes = [defect["box_xyxy"] for defect in row["defects"]]
-        same += (
-            row["verdict"] == other.get("verdict")
-            and row["raw_text"] == other.get("raw_text")
-            and row["anomaly_score"] == other.get("anomaly_score")
-            and boxes == [defect["box_xyxy"] for defect in other.get("defects", [])]
-        )
+        others = other.get("defects", [])
+        is_same = all(row[name] == other.get(name) for name in SAME)
+        is_same = is_same and len(row["defects"]) == len(others)
+        for defect, found in zip(row["defects"], others, strict=False):
+            told = {**defect, "mask": None} == {**found, "mask": None}
+            if defect["mask"] is None or found["mask"] is None:
+                told = told and defect["mask"] is found["mask"]
+            else:
+                num_masks += 1
+                told = told and np.array_equal(decode_mask(defect["mask"]), found["mask"])
+            is_same = is_same and told
+        same += is_same
     return {
         "rows": len(rows),
         "same": same,
+        "masks": num_masks,
         "missing": len(set(findings) - set(ids)),
         "twice": len(ids) - len(set(ids)),
     }
@@ -195,7 +210,7 @@ def measure_kills(folder: Path, settings: argparse.Namespace, result: dict[str, 
     out = folder / "killed"
     command = build_command(folder / "in", out, settings.model, 2)
     result["kills_done"] = run_job(command, out, settings.kills)["kills"]
-    findings = load_findings(folder / "in", settings.model)
+    findings = load_findings(folder / "in", folder / "inspected", settings.model)
     result["beside_inspect"] = compare(out, findings)
 
 

@@ -16,6 +16,7 @@ import torch
 from comparing import Comparison, compare, report
 from grpo_update import build_rows, build_trainer, build_update, differ_by, update
 from PIL import Image
+from transformers import LogitsProcessorList
 from trl import GRPOTrainer
 
 from anomalyr1.checkpoint import Checkpoint, load_checkpoint
@@ -137,7 +138,12 @@ def compare_evaluation(num_pictures: int, repeats: int) -> Comparison:
         limit = engine.settings.max_new_tokens
         tokenizer = checkpoint.processor.tokenizer
         with torch.inference_mode():
-            ids = checkpoint.model.generate(**inputs, max_new_tokens=limit, do_sample=False)
+            ids = checkpoint.model.generate(
+                **inputs,
+                max_new_tokens=limit,
+                do_sample=False,
+                logits_processor=LogitsProcessorList(engine._constrain([prompt])),
+            )
         written: str = tokenizer.decode(
             ids[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True
         )

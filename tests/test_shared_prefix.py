@@ -317,6 +317,9 @@ def test_adapters_and_gradient_checkpointing_give_the_gradients_of_stock(
         gradient_checkpointing=checkpointing,
         temperature=1.0,
     )
+    if checkpointing:  # as Trainer.train does; only there is the setting looked at
+        adapted.model.gradient_checkpointing_enable({"use_reentrant": False})
+    assert adapted.model.is_gradient_checkpointing == checkpointing
     inputs = roll_out(adapted, (1, 2))
     assert_same_loss(adapted, as_batch(adapted, inputs), GRPOTrainer)
 
