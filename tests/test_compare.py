@@ -58,6 +58,8 @@ def test_runs_that_cannot_be_compared_are_refused_with_the_question() -> None:
         find_common([first, build_run("other", [answer(0, "A", "B")])])
     with pytest.raises(InputError, match=r"first: VisA/nut/bad/0.png.* answered twice"):
         build_run("first", [answer(0, "A"), answer(0, "B")])
+    asked_twice = build_run("first", [answer(0, "A"), answer(0, "A"), answer(1, "B")])
+    assert len(asked_twice.answers) == 2
 
 
 def publish(one: Answer, order: str, given: str) -> Answer:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -229,12 +230,42 @@ def test_answers_to_other_questions_and_other_settings_are_refused(
     answers = load_answers(tmp_path)
     with pytest.raises(InputError, match="is not asked in the data"):
         check_answers(answers, records[1:])
-    with pytest.raises(InputError, match="answered twice"):
+    with pytest.raises(InputError, match="answered more often than it is asked"):
         check_answers([*answers, answers[0]], records)
+    assert check_answers([*answers, answers[0]], [*records, records[0]]) == []
     heading = replace(answers[0], question=f"Question 1: {answers[0].question} \n")
     assert check_answers([heading, *answers[1:]], records) == []
     with pytest.raises(InputError, match="right is"):
         check_answers([replace(answers[0], correct_answer="?")], records)
+
+
+def test_questions_whose_files_are_missing_are_told_and_left_out(
+    miniature: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mmad"
+    shutil.copytree(miniature, folder)
+    entries = json.loads((folder / "mmad.json").read_text())
+    picture = next(key for key in entries if key.startswith("VisA/"))
+    template = next(
+        entry["random_templates"][0] for key, entry in entries.items() if key.startswith("GoodsAD/")
+    )
+    (folder / picture).unlink()
+    (folder / template).unlink()
+    entries[picture]["mask_path"] = "ground_truth/none.png"
+    (folder / "mmad.json").write_text(json.dumps(entries))
+    asked = ["evaluate", "mmad", "--data", str(folder), "--model", "random", "--shots", "1"]
+    stopped = CliRunner().invoke(cli.app, [*asked, "--out", str(tmp_path / "a")])
+    assert isinstance(stopped.exception, InputError)
+    said = str(stopped.exception)
+    assert "2 pictures, templates or masks" in said, "masks are not needed"
+    assert Path(picture).name in said and template in said
+    some = [*asked, "--subset", "DS-MVTec", "--out", str(tmp_path / "b")]
+    assert CliRunner().invoke(cli.app, some).exit_code == 0, "what is not asked is not needed"
+    left = CliRunner().invoke(cli.app, [*asked, "--allow-missing", "--out", str(tmp_path / "c")])
+    assert left.exit_code == 0, left.output
+    assert "questions are left out" in left.output and Path(template).name in left.output
+    answered = {answer.dataset for answer in load_answers(tmp_path / "c")}
+    assert answered == {"DS-MVTec", "MVTec-LOCO", "VisA"}
 
 
 KILLED = """

@@ -50,6 +50,13 @@ def test_fewer_shots_are_among_more_and_seeds_differ() -> None:
     assert [record.record_id for record in draw_shots(records, 1, 0)] == ["nut/0", "nut/1", "nut/2"]
 
 
+def test_validation_pictures_are_neither_judged_nor_drawn() -> None:
+    held = Record("nut/v", Path("nut/v.png"), category="nut", split="val", label="normal")
+    drawn = draw_shots([held, *make_records()], 8, 0)
+    assert "nut/v" not in [record.record_id for record in drawn]
+    assert all(held.image_path not in record.reference_paths for record in drawn)
+
+
 def test_categories_draw_each_from_their_own() -> None:
     drawn = draw_shots([*make_records("nut"), *make_records("bolt")], 2, 0)
     for record in drawn:

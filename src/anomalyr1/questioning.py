@@ -47,11 +47,10 @@ def choose_questions(
 
     A `subset` entry is a data set, a data set/product, or a subtask; questions have to match one
     of the data sets or products named, and one of the subtasks. The product's name is not shown,
-    as in the published runners: it would answer questions on the object. Questions whose picture
-    is missing are left out (see `load_mmad`). Raises InputError for an entry that nothing matches.
+    as in the published runners: it would answer questions on the object. Raises InputError for an
+    entry that nothing matches.
     """
     records = list(mmad.records)
-    missing = set(mmad.missing)
     kinds = {name_subtask(_kind(record)) for record in records}
     places = {record.dataset for record in records}
     places |= {f"{record.dataset}/{record.category}" for record in records}
@@ -67,10 +66,9 @@ def choose_questions(
         for record in records
         if name_subtask(_kind(record)) in wanted_kinds
         and {record.dataset, f"{record.dataset}/{record.category}"} & wanted_places
-        and record.image_path not in missing
     ][:limit]
     if not chosen:
-        raise InputError("no question is left to ask: check --subset and the data folder")
+        raise InputError("no question is left to ask: check --subset")
     return [
         replace(
             choose_references(record, shots, template),
@@ -79,6 +77,19 @@ def choose_questions(
         )
         for record in chosen
     ]
+
+
+def part_missing(records: Sequence[Record], mmad: Mmad) -> tuple[list[Record], list[Path]]:
+    """The records of whose pictures, references included, none is missing, and the missing ones."""
+    missing = set(mmad.missing)
+    lost: dict[Path, None] = {}
+    kept = []
+    for record in records:
+        gone = [path for path in (record.image_path, *record.reference_paths) if path in missing]
+        lost.update(dict.fromkeys(gone))
+        if not gone:
+            kept.append(record)
+    return kept, list(lost)
 
 
 def answer_into(

@@ -69,30 +69,40 @@ def mmad(
 
     Example: anomalyr1 evaluate mmad --data MMAD --model nano --shots 1 --out results
     """
-    from anomalyr1.data.mmad import load_mmad, name_picture
+    from anomalyr1.data.mmad import load_mmad, name_picture, word_missing
     from anomalyr1.evaluation.overlap import word_overlap
     from anomalyr1.models import build_inspector, describe_weights
     from anomalyr1.preparation import WORKING_SIDE
     from anomalyr1.prompts import CHOICE_TEMPLATE_ID
-    from anomalyr1.questioning import answer_into, choose_questions
+    from anomalyr1.questioning import answer_into, choose_questions, part_missing
+    from anomalyr1.types import InputError
 
     check_choice("--template", template, ("similar", "random"))
     if model.startswith("openai:") and hint == "auto":
         hint = "none"
     asking = read_asking(concurrency, timeout, retries, prices)
-    loaded = load_mmad(data, allow_missing=allow_missing, fix=fix)
+    loaded = load_mmad(data, allow_missing=True, fix=fix)
     for note in (*loaded.faults, *loaded.mended):
         err.print(Text(f"note: {make_printable(note)}"))
-    if loaded.missing:
-        err.print(f"{len(loaded.missing)} files are missing; their questions are left out")
     records = choose_questions(
         loaded,
         shots=shots,
         template="similar" if template == "similar" else "random",
         domain_knowledge=domain_knowledge,
         subset=subset or (),
-        limit=limit,
+        limit=None if allow_missing else limit,
     )
+    kept, missing = part_missing(records, loaded)
+    if missing and not allow_missing:
+        raise InputError(word_missing(missing, loaded.root))
+    for path in missing:
+        err.print(Text(f"missing: {make_printable(str(path))}"))
+    if missing:
+        left_out = len(records) - len(kept)
+        err.print(f"{len(missing)} files are missing; {left_out} questions are left out")
+    if not kept:
+        raise InputError("no question is left to ask: check the data folder")
+    records = kept[:limit]
     settings: dict[str, object] = {
         "command": "evaluate mmad",
         "data": str(data),
@@ -123,7 +133,7 @@ def mmad(
     found = answer_into(out_dir, inspector, records, settings, batch_size=at_once, seed=seed)
     answers = list(follow(found, "answering", len(records)))
     print_usage(inspector)
-    settings["missing_files"] = len(loaded.missing)
+    settings["missing_files"] = len(missing)
     if manifest is not None:
         root = data if data.is_dir() else data.parent
         overlap = word_overlap(manifest, [root], map(name_picture, records))

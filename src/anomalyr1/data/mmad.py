@@ -20,7 +20,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -43,6 +43,7 @@ __all__ = [
     "load_mmad",
     "name_picture",
     "name_subtask",
+    "word_missing",
 ]
 
 QUESTIONS_FILE = "mmad.json"
@@ -65,11 +66,12 @@ class Mmad:
 
     `record_id` is `<picture>#<number of the question>`, `split` is test, `question_type` the raw
     type, `knowledge` the product's text where a knowledge file is there; `reference_paths` are
-    empty until `choose_references`. `missing` lists pictures, templates and masks that are not on
-    disk. `faults` are told, not stopped at; `mended` is what `fix` did.
+    empty until `choose_references`. `missing` lists pictures, templates and masks that are not
+    under `root`. `faults` are told, not stopped at; `mended` is what `fix` did.
     """
 
     records: tuple[Record, ...]
+    root: Path
     missing: tuple[Path, ...] = ()
     faults: tuple[str, ...] = ()
     mended: tuple[str, ...] = ()
@@ -129,8 +131,8 @@ def load_mmad(
     records = mend_misplaced(records, nut_knowledge, fix, faults, mended)
     missing = _find_missing(records)
     if missing and not allow_missing:
-        raise InputError(_word_missing(path, base, missing))
-    return Mmad(tuple(records), tuple(missing), tuple(faults), tuple(mended))
+        raise InputError(word_missing(missing, base))
+    return Mmad(tuple(records), base, tuple(missing), tuple(faults), tuple(mended))
 
 
 def _read_entries(path: Path) -> dict[str, Any]:
@@ -277,11 +279,12 @@ def _find_missing(records: list[Record]) -> list[Path]:
     return [path for path in wanted if not path.exists()]
 
 
-def _word_missing(path: Path, base: Path, missing: list[Path]) -> str:
+def word_missing(missing: Sequence[Path], base: Path) -> str:
+    """All files of a question file that are not under its folder, and what to do."""
     listed = [f"  {file.relative_to(base)}" for file in missing]
     return "\n".join(
         [
-            f"{path}: {len(missing)} pictures, templates or masks are not under {base}:",
+            f"{len(missing)} pictures, templates or masks are not under {base}:",
             *listed,
             "download them, or go on without them: --allow-missing",
         ]

@@ -10,10 +10,11 @@ from random import Random
 from anomalyr1.types import InputError, Record
 
 Key = tuple[str, str]
+_NOT_JUDGED = ("train", "val")
 
 
 def draw_shots(records: Sequence[Record], shots: int, seed: int) -> list[Record]:
-    """The records outside of train, each with `shots` references of its category.
+    """The records outside of train and val, each with `shots` references of its category.
 
     They are drawn from the normal train pictures among the records; where a category has none,
     from the references that all its records share. One shuffle a category and seed: the pictures
@@ -34,7 +35,7 @@ def draw_shots(records: Sequence[Record], shots: int, seed: int) -> list[Record]
     return [
         replace(record, reference_paths=drawn[record.dataset, record.category])
         for record in records
-        if record.split != "train"
+        if record.split not in _NOT_JUDGED
     ]
 
 
@@ -46,7 +47,7 @@ def _find_pools(records: Sequence[Record]) -> dict[Key, set[Path]]:
         if record.split == "train":
             if record.label == "normal":
                 train.setdefault(key, set()).add(record.image_path)
-        else:
+        elif record.split not in _NOT_JUDGED:
             offered.setdefault(key, set()).add(record.reference_paths)
     pools = {}
     for key, lists in offered.items():

@@ -43,15 +43,17 @@ def find_faults(answers: Sequence[Answer]) -> list[str]:
 def check_answers(answers: Sequence[Answer], records: Iterable[Record]) -> list[str]:
     """Compare answers with the questions of a data set; returns what is not answered, in words.
 
-    Raises InputError for answers to other questions than asked, two answers to one question, and
-    right answers that differ from the data set's.
+    Raises InputError for answers to other questions than asked, more answers to a question than it
+    is asked, and right answers that differ from the data set's.
     """
     asked: dict[Key, Answer] = {}
+    left: Counter[Key] = Counter()
     for record in records:
         wanted = build_answer(record, "")
         asked.setdefault(wanted.key, wanted)
+        left[wanted.key] += 1
     problems = []
-    seen: set[Key] = set()
+    total = left.total()
     for answer in answers:
         found = asked.get(answer.key)
         where = f"{answer.image}, {answer.question_type}"
@@ -59,13 +61,14 @@ def check_answers(answers: Sequence[Answer], records: Iterable[Record]) -> list[
             problems.append(f"{where}: {answer.asked[:60]!r} is not asked in the data")
         elif not is_same_text(found.right_text, answer.right_text):
             problems.append(f"{where}: right is {found.right_text!r}, not {answer.right_text!r}")
-        elif answer.key in seen:
-            problems.append(f"{where}: answered twice; keep one")
-        seen.add(answer.key)
+        elif not left[answer.key]:
+            problems.append(f"{where}: answered more often than it is asked; keep one")
+        else:
+            left[answer.key] -= 1
     if problems:
         more = [f"... and {len(problems) - 20} more"] if len(problems) > 20 else []
         raise InputError(
             "\n".join([f"{len(problems)} answers do not fit the data:", *problems[:20], *more])
         )
-    left = len(asked) - len(seen)
-    return [f"{left} of {len(asked)} questions are not answered"] if left else []
+    unanswered = left.total()
+    return [f"{unanswered} of {total} questions are not answered"] if unanswered else []

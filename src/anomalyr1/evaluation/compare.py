@@ -41,15 +41,21 @@ class Difference:
 
 
 def build_run(name: str, answers: Sequence[Answer]) -> Run:
-    """Raises InputError where a question is answered twice: which answer counts is not known."""
+    """A question that is asked, and answered alike, twice counts once. Raises InputError where the
+    answers differ: which one counts is not known."""
     found: dict[Key, Answer] = {}
     for answer in answers:
-        if answer.key in found:
+        if _choose_text(found.setdefault(answer.key, answer)) != _choose_text(answer):
             raise InputError(
-                f"{name}: {answer.image}, {answer.asked[:60]!r} is answered twice; keep one"
+                f"{name}: {answer.image}, {answer.asked[:60]!r} is answered twice, and not alike; "
+                "keep one"
             )
-        found[answer.key] = answer
     return Run(name, found)
+
+
+def _choose_text(answer: Answer) -> str:
+    """The chosen option's text: options may stand in another order."""
+    return answer.options.get(answer.given, answer.given)
 
 
 def find_common(runs: Sequence[Run]) -> list[Key]:
