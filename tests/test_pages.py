@@ -26,13 +26,30 @@ def test_a_person_inspects_corrects_and_finds_it_again(
     page = open_page(browser, served)
     parts = [
         draw_part(tmp_path / name, broken=broken)
-        for name, broken in (("one.png", False), ("two.png", True), ("<b>three.png", True))
+        for name, broken in (
+            ("one.png", False),
+            ("two.png", True),
+            (f"{SCRIPT.partition('</')[0]}.png", True),
+        )
     ]
     page.locator("#files").set_input_files(parts)
     expect(page.locator(".strip button")).to_have_count(3)
     expect(page.locator(".verdict.large")).to_have_text("anomalous")
-    page.get_by_label("Map").check()
+    expect(page.get_by_text("onerror=window.hurt").first).to_be_visible()
+    shown = page.locator(".world img")
+    for name, layer in (("Map", 1), ("Masks", 2)):
+        page.get_by_label(name).check()
+        expect(shown.nth(layer)).to_be_visible()
+        page.get_by_label(name).uncheck()
+        expect(shown.nth(layer)).to_be_hidden()
+    before = page.locator(".world").bounding_box()
     page.get_by_role("button", name="Zoom in").click()
+    after = page.locator(".world").bounding_box()
+    assert before and after and after["width"] > 1.2 * before["width"]
+    page.locator(".stage").press("ArrowRight")
+    panned = page.locator(".world").bounding_box()
+    assert panned and panned["x"] == pytest.approx(after["x"] - 40, abs=1)
+    page.get_by_role("button", name="Fit the picture").click()
 
     page.goto("/review")
     page.locator("#person").fill("Ann")
@@ -121,6 +138,59 @@ def test_the_trends_page_says_how_many_new_corrections_wait(
     expect(page.locator("#status")).to_contain_text("Saved: normal")
     page.goto("/trends")
     expect(page.get_by_text("1 new correction")).to_be_visible()
+
+
+PASTE = """([name, kind]) => {
+    const data = new DataTransfer();
+    const canvas = document.createElement("canvas");
+    canvas.width = canvas.height = 64 + name.length;
+    return new Promise((resolve) => canvas.toBlob((blob) => {
+        data.items.add(new File([blob], name, { type: "image/png" }));
+        const event = kind === "paste"
+            ? new ClipboardEvent("paste", { clipboardData: data })
+            : new DragEvent("drop", { dataTransfer: data, bubbles: true });
+        (kind === "paste" ? document : document.querySelector(".drop")).dispatchEvent(event);
+        resolve();
+    }));
+}"""
+
+
+def test_pictures_are_dropped_and_pasted_where_they_are_shown(
+    browser: Browser, served: Served
+) -> None:
+    page = open_page(browser, served, bypass_csp=True)
+    page.evaluate(PASTE, ["pasted.png", "paste"])
+    expect(page.locator(".strip button")).to_have_count(1)
+    page.evaluate(PASTE, ["dropped.png", "drop"])
+    expect(page.locator(".strip button")).to_have_count(2)
+    page.goto("/products")
+    for name in ("cap", "nut"):
+        page.locator("#new-name").fill(name)
+        page.get_by_role("button", name="Add product").click()
+        expect(page.locator("h2").first).to_have_text(name)
+    page.evaluate(PASTE, ["pasted.png", "paste"])
+    expect(page.locator(".cards").first).to_contain_text("nut1 reference")
+    expect(page.locator(".cards").first).to_contain_text("cap0 references")
+    page.goto("/?product=2")
+    page.evaluate(PASTE, ["part.png", "drop"])
+    page.locator(".slider input").fill("60")
+    reference = page.locator(".world img").nth(3)
+    expect(reference).to_be_visible()
+    assert "40%" in str(reference.evaluate("image => image.style.clipPath"))
+    assert page.faults == []  # type: ignore[attr-defined]
+
+
+def test_many_pictures_travel_in_parcels(browser: Browser, served: Served) -> None:
+    page = open_page(browser, served, bypass_csp=True)
+    counts = page.evaluate(
+        """async () => {
+            const { cutIntoParcels } = await import("/static/files.js");
+            const files = (count, size) => Array.from({ length: count }, () => ({ size }));
+            return [files(40, 9), files(5, 90e6), files(1, 300e6), []].map(
+                (some) => cutIntoParcels(some).map((parcel) => parcel.length));
+        }"""
+    )
+    assert counts == [[16, 16, 8], [2, 2, 1], [1], []]
 
 
 def test_a_product_is_made_with_references_and_a_threshold(

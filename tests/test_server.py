@@ -91,6 +91,13 @@ def test_a_full_queue_answers_429_with_retry_after_and_takes_nothing(tmp_path: P
         assert client.get("/api/inspections").json()["total"] == 2
 
 
+def test_a_request_that_the_whole_queue_could_not_hold_is_taken_where_nothing_waits(
+    tmp_path: Path,
+) -> None:
+    with make_client(tmp_path, lambda prompt, pictures: NORMAL, max_waiting=2) as client:
+        assert client.post("/api/inspect", files=files(1, 2, 3)).json()["job"]["done"] == 3
+
+
 def test_work_that_a_dead_server_accepted_is_done_once_by_the_next(tmp_path: Path) -> None:
     gate = threading.Event()
     store = Store.open(tmp_path / "data")

@@ -76,7 +76,9 @@ def test_every_answer_carries_a_policy_without_inline_scripts(client: TestClient
         assert client.get(path).headers["x-content-type-options"] == "nosniff"
 
 
-@pytest.mark.parametrize("name", [f"{SCRIPT}.png", "../../etc/passwd", "..\\x.png", "\x1b[2J.png"])
+@pytest.mark.parametrize(
+    "name", [f"{SCRIPT}.png", "<b onclick=x>.png", "../../etc/passwd", "..\\x.png", "\x1b[2J.png"]
+)
 def test_a_files_name_is_shown_as_text_and_is_never_a_path(client: TestClient, name: str) -> None:
     answer = client.post("/api/inspect", files=files(5, name=name))
     assert answer.status_code == 200

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
@@ -25,9 +26,10 @@ from anomalyr1.server.products import (
 )
 from anomalyr1.server.promotions import current_model, load_promotions, promote, roll_back
 from anomalyr1.server.reviews import add_review, retract_review
+from anomalyr1.server.search import Filter, find_inspections
 from anomalyr1.server.store import Store
-from anomalyr1.server.tables import metadata
-from anomalyr1.types import Finding, InputError
+from anomalyr1.server.tables import inspections, metadata
+from anomalyr1.types import Defect, Finding, InputError
 
 POSTGRES = os.environ.get("ANOMALYR1_TEST_POSTGRES", "")
 
@@ -131,6 +133,95 @@ def test_prune_takes_old_files_without_a_row_and_keeps_young_ones(store: Store) 
     assert verify_store(store).num_loose == 1
     assert prune_store(store, days=None) == (0, 1)
     assert verify_store(store).num_pictures == 1
+
+
+def test_verify_names_a_job_that_lost_a_picture_unless_it_was_pruned(store: Store) -> None:
+    job_id, (first, second) = accept(store, 2)
+    with store.database.write() as connection:
+        connection.execute(sa.delete(inspections).where(inspections.c.id == second))
+    assert verify_store(store).problems == (f"job {job_id} has 1 of 2 pictures",)
+    store.finish(first, Finding(str(first), "0.png", "normal", 0.1, 0.2))
+    set_times(store, {first: "2020-01-01T00:00:00.000000Z"})
+    assert prune_store(store, days=1000)[0] == 1
+    assert verify_store(store).problems == ()
+
+
+def set_times(store: Store, times: dict[int, str]) -> None:
+    with store.database.write() as connection:
+        for number, time in times.items():
+            connection.execute(
+                sa.update(inspections).where(inspections.c.id == number).values(created_at=time)
+            )
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "found"),
+    [
+        ("", "2026-01-31", [1]),
+        ("2026-01-31", "2026-01-31", [1]),
+        ("2026-02-01", "", [2, 3]),
+        ("", "2026-02-01T00:00", [1, 2]),
+        ("", "2026-02-01T09:30:00Z", [1, 2]),
+        ("", "2026-02-01T09:30:01Z", [1, 2, 3]),
+        ("2027-01-01", "", []),
+    ],
+)
+def test_a_time_that_is_given_in_part_means_all_of_it(
+    store: Store, since: str, until: str, found: list[int]
+) -> None:
+    _, numbers = accept(store, 3)
+    times = ("2026-01-31T23:59:59.900000Z", "2026-02-01T00:00:00.100000Z")
+    set_times(store, dict(zip(numbers, (*times, "2026-02-01T09:30:01.000000Z"), strict=True)))
+    total, rows = find_inspections(store, Filter(since=since, until=until, sort="oldest"))
+    assert [numbers.index(row.id) + 1 for row in rows] == found and total == len(found)
+
+
+def test_what_has_no_score_comes_last(store: Store) -> None:
+    _, numbers = accept(store, 4)
+    for number, score in zip(numbers, (0.2, 0.9, None), strict=False):
+        verdict = "unread" if score is None else "normal"
+        store.finish(number, Finding(str(number), "0.png", verdict, score, None))
+    _, rows = find_inspections(store, Filter(sort="score"))
+    assert [row.id for row in rows][:2] == [numbers[1], numbers[0]]
+    _, rows = find_inspections(store, Filter(sort="uncertain"))
+    assert rows[-1].id == numbers[3], "what waits has no uncertainty yet"
+    _, rows = find_inspections(store, Filter(sort="oldest"), page=2, page_size=3)
+    assert [row.id for row in rows] == [numbers[3]]
+
+
+def test_words_are_sought_in_what_was_said_and_in_nothing_else(store: Store) -> None:
+    _, (first, second) = accept(store)
+    defect = Defect("Kratzer, größer", "am Rand", (1.0, 2.0, 9.0, 9.0))
+    said = Finding(str(first), "0.png", "anomalous", 0.9, 0.8, reasoning="A \x00dark line.")
+    store.finish(first, replace(said, defects=(defect,)))
+    store.finish(second, Finding(str(second), "1.png", "normal", 0.1, 0.1, reasoning="Even."))
+    for words, ids in (
+        ("größer", [first]),
+        ("dark LINE", [first]),
+        ("am rand", [first]),
+        ("even", [second]),
+        ("reasoning", []),
+        ("defects", []),
+        ("%", []),
+        (".png", [first, second]),
+    ):
+        _, rows = find_inspections(store, Filter(words=words, sort="oldest"))
+        assert [row.id for row in rows] == ids, words
+
+
+def test_inspections_of_an_older_store_are_found_by_their_words(tmp_path: Path) -> None:
+    opened = Store.open(tmp_path)
+    _, (first, _) = accept(opened)
+    finding = Finding(str(first), "0.png", "anomalous", 0.9, 0.8, reasoning="Rust.")
+    opened.finish(first, finding)
+    with opened.database.write() as connection:
+        connection.exec_driver_sql("ALTER TABLE inspections DROP COLUMN words")
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0003'")
+    opened.close()
+    again = Store.open(tmp_path)
+    _, rows = find_inspections(again, Filter(words="rust"))
+    assert [row.id for row in rows] == [first]
+    again.close()
 
 
 def test_a_backup_is_a_store_that_verifies(store: Store, tmp_path: Path) -> None:

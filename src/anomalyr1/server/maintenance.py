@@ -53,7 +53,7 @@ def verify_store(store: Store) -> Health:
         problems += [
             f"job {job_id} has {found} of {total} pictures"
             for job_id, total, found in counts
-            if found > total
+            if found != total
         ]
         unfinished = sa.select(inspections.c.id).where(
             inspections.c.state != "queued", inspections.c.finding.is_(None)
@@ -131,6 +131,12 @@ def prune_store(store: Store, *, days: int | None) -> tuple[int, int]:
                     inspections.c.id.not_in(reviewed),
                 )
             ).rowcount
+            left = (
+                sa.select(sa.func.count(inspections.c.id))
+                .where(inspections.c.job_id == jobs.c.id)
+                .scalar_subquery()
+            )
+            connection.execute(sa.update(jobs).where(jobs.c.total != left).values(total=left))
     line = write_time(datetime.now(UTC) - timedelta(seconds=_YOUNG_SECONDS))
     used = [
         sa.select(column)

@@ -15,8 +15,8 @@ from anomalyr1.server.tables import inspection_pictures, inspections, pictures, 
 _SORTS = {
     "newest": (inspections.c.id.desc(),),
     "oldest": (inspections.c.id,),
-    "uncertain": (inspections.c.uncertainty.desc(), inspections.c.id),
-    "score": (inspections.c.anomaly_score.desc(), inspections.c.id),
+    "uncertain": (inspections.c.uncertainty.desc().nulls_last(), inspections.c.id),
+    "score": (inspections.c.anomaly_score.desc().nulls_last(), inspections.c.id),
 }
 
 
@@ -219,8 +219,9 @@ def _build_conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
     if wanted.since:
         conditions.append(table.created_at >= wanted.since)
     if wanted.until:
-        # "2026-01-31" means the whole day; "~" sorts behind every sign of a time.
-        conditions.append(table.created_at <= wanted.until + "~")
+        # "2026-01-31" means the whole day: as much of a time is compared as is given.
+        until = wanted.until.removesuffix("Z")
+        conditions.append(sa.func.substr(table.created_at, 1, len(until)) <= until)
     if wanted.reviewed is not None:
         there = _review.c.id.is_not(None)
         conditions.append(there if wanted.reviewed else sa.not_(there))
@@ -229,7 +230,7 @@ def _build_conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
         differs = _review.c.verdict != table.decision
         conditions.append(differs if wanted.disagreement else sa.not_(differs))
     if wanted.words:
-        columns = (table.name, table.product_name, table.finding, _review.c.comment)
+        columns = (table.name, table.product_name, table.words, _review.c.comment)
         conditions.append(
             sa.or_(*(column.icontains(wanted.words, autoescape=True) for column in columns))
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 
 from anomalyr1.reporting.findings import build_finding_line
+from anomalyr1.reporting.page import clean
 from anomalyr1.server.database import Database
 from anomalyr1.server.decisions import decide, measure_uncertainty
 from anomalyr1.server.pictures import Picture, PictureFolder
@@ -31,7 +32,7 @@ from anomalyr1.server.tables import (
     products,
     write_time,
 )
-from anomalyr1.types import Finding, InputError
+from anomalyr1.types import Defect, Finding, InputError
 
 MOST_ATTEMPTS = 5
 """A picture that took the server down this often is given up."""
@@ -213,6 +214,7 @@ class Store:
             "template_id": finding.template_id[:80],
             "reference": reference,
             "finding": build_finding_line(finding),
+            "words": gather_words(finding.reasoning, finding.defects),
             "error": finding.error,
         }
         with self.database.write() as connection:
@@ -231,6 +233,12 @@ class Store:
                     )
                 )
         return True
+
+
+def gather_words(reasoning: str, defects: Iterable[Defect]) -> str:
+    """What a search of inspections looks through: the reasoning, labels and descriptions."""
+    told = (f"{defect.label} {defect.description}" for defect in defects)
+    return clean("\n".join([reasoning, *told]))
 
 
 def new_id(made: sa.CursorResult[Any]) -> int:

@@ -105,6 +105,7 @@ inspections = Table(
     Column("template_id", String(80)),
     Column("reference", ForeignKey("pictures.sha256")),
     Column("finding", Text),
+    Column("words", Text),
     Column("error", Text),
     UniqueConstraint("job_id", "place"),
     CheckConstraint("state IN ('queued', 'done', 'failed')", name="state"),

@@ -92,9 +92,10 @@ class Worker:
         self._thread.join(drain_seconds + 30.0)
 
     def reserve(self, count: int) -> bool:
-        """Hold places in the queue; False where it is full."""
+        """Hold places in the queue; False where it is full. A request of more pictures than the
+        queue holds is taken where nothing waits: it would else never be."""
         with self._changed:
-            if self.num_waiting + count > self.max_waiting:
+            if self.num_waiting and self.num_waiting + count > self.max_waiting:
                 return False
             self._reserved += count
             return True

@@ -31,8 +31,23 @@ export function createDrop(title, onfiles, { camera = true } = {}) {
     for (const entry of entries) await walk(entry, found);
     give(found.length ? found : event.dataTransfer.files);
   }));
-  document.addEventListener("paste", (event) => { if (event.clipboardData.files.length) give(event.clipboardData.files); });
+  document.addEventListener("paste", function take(event) {
+    if (!zone.isConnected) document.removeEventListener("paste", take); // of a product that is no longer shown
+    else if (event.clipboardData.files.length) give(event.clipboardData.files);
+  });
   return zone;
+}
+
+// What one request may carry: the server takes 64 pictures and 210 MB.
+export function cutIntoParcels(files, most = 16, mostBytes = 200e6) {
+  const parcels = [];
+  let bytes = Infinity;
+  for (const file of files) {
+    if (bytes + file.size > mostBytes || parcels.at(-1).length === most) { parcels.push([]); bytes = 0; }
+    parcels.at(-1).push(file);
+    bytes += file.size;
+  }
+  return parcels;
 }
 
 async function takePicture(give) {

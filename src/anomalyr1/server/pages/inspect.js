@@ -1,8 +1,7 @@
 import { ask, attempt, chooseProduct, el, main, picture, tell, verdict } from "./shell.js";
-import { createDrop } from "./files.js";
+import { createDrop, cutIntoParcels } from "./files.js";
 import { show } from "./result.js";
 
-const AT_ONCE = 16;
 const bar = el("progress", { max: 1, value: 0, "aria-label": "Progress" }), told = el("p", { class: "soft" });
 const progress = el("div", { class: "panel stack", hidden: true }, bar, told);
 const strip = el("div", { class: "strip", role: "group", "aria-label": "Results" }), result = el("div", { "aria-live": "polite" });
@@ -26,8 +25,8 @@ async function send(files) {
 
 async function inspect(files) {
   progress.hidden = false; bar.max = files.length; let before = 0; const problems = [];
-  for (let start = 0; start < files.length; start += AT_ONCE) {
-    const some = files.slice(start, start + AT_ONCE); told.textContent = `Sending ${some.length} of ${files.length} pictures …`;
+  for (const some of cutIntoParcels(files)) {
+    told.textContent = `Sending ${some.length} of ${files.length} pictures …`;
     try { await follow(await send(some), (job) => { bar.value = before + job.done; told.textContent = `Looked at ${before + job.done} of ${files.length} pictures`; }); } catch (error) { problems.push(error.message); }
     before += some.length;
   }

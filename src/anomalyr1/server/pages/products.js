@@ -1,5 +1,5 @@
 import { ask, attempt, count, el, main, picture, score, svg, tell } from "./shell.js";
-import { createDrop } from "./files.js";
+import { createDrop, cutIntoParcels } from "./files.js";
 
 const list = el("div", { class: "cards" }), detail = el("div", { class: "stack" });
 const name = el("input", { id: "new-name", maxlength: 200, required: true, placeholder: "gear housing" });
@@ -32,8 +32,11 @@ function render(product) {
   detail.replaceChildren(el("h2", {}, product.name), el("div", { class: "two" },
     el("div", { class: "stack" },
       createDrop("Drop normal pictures of this product", attempt(async (files) => {
-        const form = new FormData(); for (const file of files) form.append("pictures", file, file.name);
-        tell("Adding …"); await ask(`/api/products/${product.id}/references`, { method: "POST", form });
+        tell("Adding …");
+        for (const some of cutIntoParcels(files)) {
+          const form = new FormData(); for (const file of some) form.append("pictures", file, file.name);
+          await ask(`/api/products/${product.id}/references`, { method: "POST", form });
+        }
         render(await ask(`/api/products/${product.id}/calibration`, { method: "POST" })); await refresh();
       })),
       el("ul", { class: "cards" }, product.references.map((item) => el("li", { class: "card" }, el("img", { src: picture(item.picture, "thumb"), alt: item.name }), el("div", { class: "body" }, el("span", { class: "name" }, item.name), el("span", { class: "soft" }, `against the others: ${score(item.score)}`), item.is_odd && el("span", { class: "notice" }, "Looks unlike the others: is it normal?"),
