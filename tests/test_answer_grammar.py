@@ -11,9 +11,10 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from anomalyr1.data.wording import KIND_WORDS  # noqa: E402
-from anomalyr1.engines.answer_grammar import AnswerGrammar, read_answer_tokens  # noqa: E402
+from anomalyr1.engines.answer_grammar import AnswerGrammar  # noqa: E402
+from anomalyr1.engines.answer_tokens import read_answer_tokens  # noqa: E402
 from anomalyr1.training.nano import build_tokenizer  # noqa: E402
-from anomalyr1.types import HintRegion  # noqa: E402
+from anomalyr1.types import HintRegion, Listed  # noqa: E402
 
 Box = tuple[int, int, int, int]
 
@@ -25,10 +26,13 @@ def tokenizer() -> Any:
     return build_tokenizer(2560, 0)
 
 
-def as_regions(listed: Sequence[Box] | Sequence[HintRegion]) -> list[HintRegion]:
-    return [
+def as_listed(
+    listed: Sequence[Box] | Sequence[HintRegion], options: dict[str, str] | None = None
+) -> Listed:
+    regions = (
         item if isinstance(item, HintRegion) else HintRegion(item, 90, "centre") for item in listed
-    ]
+    )
+    return Listed(tuple(regions), tuple((options or {}).items()))
 
 
 def find_allowed(
@@ -36,11 +40,12 @@ def find_allowed(
     written: str,
     listed: Sequence[Box] | Sequence[HintRegion],
     before: str = "Map: [7, 7, 7, 7]",
+    options: dict[str, str] | None = None,
 ) -> set[int] | None:
     """The tokens that may come next; None where all may."""
     tokens = read_answer_tokens(tokenizer)
     assert tokens is not None
-    grammar = AnswerGrammar(tokens, [as_regions(listed)])
+    grammar = AnswerGrammar(tokens, [as_listed(listed, options)])
     # An announced number begins behind its space, which is a token of its own.
     due = written.endswith((" ", "["))
     ids = tokenizer(before + written + "1" * due)["input_ids"]
@@ -218,6 +223,57 @@ def test_three_places_are_named_at_most(tokenizer: Any) -> None:
     assert allowed == {tokenizer(".")["input_ids"][0]}
 
 
+OPTIONS = {"A": "Thread pull.", "B": "Thread, bent", "C": "2.5 holes", "D": "Thread pull."}
+FITTING = "It is odd. What fits best is:"
+
+
+@pytest.mark.parametrize(
+    ("written", "texts"),
+    [
+        ("", {" Thread", " "}),
+        (" Thread", {" pull", ","}),
+        (" Thread pull", {"."}),
+        (" Thread,", {" bent"}),
+        (" 2", {"."}),
+        (" 2.", {"5"}),
+        (" 2.5 holes", {"."}),
+    ],
+)
+def test_the_option_that_fits_is_quoted_word_for_word(
+    tokenizer: Any, written: str, texts: set[str]
+) -> None:
+    allowed = find_allowed(tokenizer, FITTING + written, (), "", OPTIONS)
+    assert allowed is not None
+    firsts = {tokenizer(text)["input_ids"][0] for text in texts}
+    assert firsts <= allowed and len(allowed) == len(texts)
+
+
+@pytest.mark.parametrize(
+    ("quoted", "letter"), [(" Thread pull.", "A"), (" Thread, bent.", "B"), (" 2.5 holes.", "C")]
+)
+def test_from_there_on_no_other_letter_is_named(tokenizer: Any, quoted: str, letter: str) -> None:
+    told = f"{FITTING}{quoted} So the answer is"
+    allowed = find_allowed(tokenizer, told, (), "", OPTIONS)
+    assert allowed is not None
+    forms = {other: tokenizer(f" {other}")["input_ids"][-1] for other in "ABCDE"}
+    assert [other for other, form in forms.items() if form in allowed] == [letter]
+    asked = find_allowed(tokenizer, f"{told} {letter}.</think><answer", (), "", OPTIONS)
+    assert asked == {tokenizer(f"<answer>{letter}")["input_ids"][-1]}
+
+
+def test_an_answer_to_a_question_is_a_letter_of_its_options(tokenizer: Any) -> None:
+    allowed = find_allowed(tokenizer, "It is odd.</think><answer", (), "", OPTIONS)
+    assert allowed == {tokenizer(f"<answer>{letter}")["input_ids"][-1] for letter in OPTIONS}
+    ended = find_allowed(tokenizer, "It is odd.</think><answer>C", (), "", OPTIONS)
+    assert ended == {tokenizer("</answer>")["input_ids"][0]}
+    assert find_allowed(tokenizer, "It is odd.</think><answer", ()) is None
+
+
+def test_options_under_other_names_than_letters_are_left_alone(tokenizer: Any) -> None:
+    named = {"1": "A dent", "2": "A hole"}
+    assert find_allowed(tokenizer, FITTING, (), "", named) is None
+
+
 @pytest.mark.parametrize(("liking", "goes_on"), [(9.0, True), (0.0, False)])
 def test_a_refused_kind_that_was_about_to_come_leaves_only_those_that_are_listed(
     tokenizer: Any, liking: float, goes_on: bool
@@ -227,7 +283,7 @@ def test_a_refused_kind_that_was_about_to_come_leaves_only_those_that_are_listed
     ids = tokenizer("There is a clear", return_tensors="pt")["input_ids"]
     scores = torch.zeros(1, len(tokenizer.get_vocab()))
     scores[0, sorted(tokens.kinds["hole"])] = liking
-    scores = AnswerGrammar(tokens, [NAMED])(ids, scores)
+    scores = AnswerGrammar(tokens, [Listed(NAMED)])(ids, scores)
     allowed = set(torch.nonzero(scores[0] > -torch.inf)[:, 0].tolist())
     listed = tokens.kinds["scratch"] | tokens.kinds["missing part"]
     assert not allowed & tokens.kinds["hole"] and allowed >= listed
@@ -275,7 +331,7 @@ def test_without_a_list_only_numbers_that_leave_no_area_are_left_out(
 def test_each_row_has_a_list_of_its_own(tokenizer: Any) -> None:
     tokens = read_answer_tokens(tokenizer)
     assert tokens is not None
-    grammar = AnswerGrammar(tokens, [as_regions(LISTED[:1]), as_regions(LISTED[2:])])
+    grammar = AnswerGrammar(tokens, [as_listed(LISTED[:1]), as_listed(LISTED[2:])])
     ids = torch.tensor([[0, 0, tokens.opening]] * 2)
     scores = grammar(ids, torch.zeros(2, len(tokenizer.get_vocab())))
     assert [
@@ -289,7 +345,7 @@ def test_what_was_left_out_before_is_not_made_to_follow(tokenizer: Any) -> None:
     ids = tokenizer("<answer>B</answer>")["input_ids"]
     scores = torch.zeros(1, len(tokenizer.get_vocab()))
     scores[0, tokens.end] = -torch.inf
-    constrained = AnswerGrammar(tokens, [()])(torch.tensor([ids]), scores.clone())
+    constrained = AnswerGrammar(tokens, [Listed()])(torch.tensor([ids]), scores.clone())
     assert torch.equal(constrained, scores), "nothing would be left"
 
 

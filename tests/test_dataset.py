@@ -17,11 +17,11 @@ from anomalyr1.parsing import parse_choice, parse_inspection
 from anomalyr1.prompts import to_chat
 from anomalyr1.training import dataset
 from anomalyr1.training.dataset import (
+    ChosenRows,
     HintedRecord,
     RowSettings,
     Shown,
     build_row,
-    choose_rows,
     load_anomaly,
     place_regions,
     save_anomaly,
@@ -135,7 +135,7 @@ def test_a_records_own_reasoning_is_used(tmp_path: Path) -> None:
 
 def test_a_share_of_records_is_asked_a_question_with_one_right_answer(tmp_path: Path) -> None:
     settings = replace(ALWAYS, with_question=0.5)
-    rows = choose_rows([make_record(tmp_path)] * 40, None, settings, seed=3)
+    rows = ChosenRows([make_record(tmp_path)] * 40, None, settings, seed=3)
     asked = [row for row in rows if row.record.question is not None]
     assert 8 < len(asked) < 32
     assert len({row.record.question.question_type for row in asked if row.record.question}) > 3
@@ -175,12 +175,12 @@ def test_what_the_hint_shows_is_named_with_its_box_where_that_fits(
 
 def test_settings_decide_what_rows_show(tmp_path: Path) -> None:
     records = [make_record(tmp_path)] * 40
-    shown = choose_rows(records, tmp_path, ALWAYS, seed=0)
+    shown = ChosenRows(records, tmp_path, ALWAYS, seed=0)
     assert all(row.hint_path and row.num_references == 1 for row in shown)
-    bare = choose_rows(records, tmp_path, RowSettings(1.0, 0.0), seed=0)
+    bare = ChosenRows(records, tmp_path, RowSettings(1.0, 0.0), seed=0)
     assert not any(row.hint_path or row.num_references for row in bare)
-    assert not any(row.hint_path for row in choose_rows(records, None, ALWAYS, seed=0))
-    mixed = choose_rows(records, tmp_path, RowSettings(0.5, 0.5), seed=0)
+    assert not any(row.hint_path for row in ChosenRows(records, None, ALWAYS, seed=0))
+    mixed = ChosenRows(records, tmp_path, RowSettings(0.5, 0.5), seed=0)
     assert 0 < sum(row.hint_path is not None for row in mixed) < 40
     assert shown[3].hint_path == tmp_path / "000003.npz"
 
@@ -188,9 +188,9 @@ def test_settings_decide_what_rows_show(tmp_path: Path) -> None:
 def test_each_variant_of_a_record_is_drawn_anew_and_keeps_its_hint(tmp_path: Path) -> None:
     records = [make_record(tmp_path)] * 8
     settings = RowSettings(0.0, 0.5, with_question=0.5)
-    once = choose_rows(records, tmp_path, settings, seed=0)
-    rows = choose_rows(records, tmp_path, settings, seed=0, variants=3)
-    assert rows[:8] == once and len(rows) == 24
+    once = ChosenRows(records, tmp_path, settings, seed=0)
+    rows = ChosenRows(records, tmp_path, settings, seed=0, variants=3)
+    assert rows[:8] == list(once) and len(rows) == 24
     assert rows[8:16] != once and rows[8:16] != rows[16:]
     assert [row.hint_path for row in rows[8:16]] == [row.hint_path for row in once]
 

@@ -184,6 +184,23 @@ def test_a_stream_is_the_greedy_text_in_pieces(engine: Engine) -> None:
     assert "".join(pieces) == whole.text
 
 
+@pytest.mark.parametrize(("limit", "reason"), [(5, "length"), (None, "stop")])
+def test_a_stream_ends_where_it_is_told_to_and_says_why(
+    engine: Engine, limit: int | None, reason: str
+) -> None:
+    prompt, shown = ask_with_map()
+    stream = engine.stream(prompt, shown, max_new_tokens=limit)
+    pieces: list[str] = []
+    while True:
+        try:
+            pieces.append(next(stream))
+        except StopIteration as end:
+            assert end.value == reason
+            break
+    (same,) = engine.generate([prompt], [shown], max_new_tokens=limit)
+    assert "".join(pieces) == same.text
+
+
 def test_a_closed_stream_stops_the_model_which_then_takes_the_next_prompt(
     engine: Engine, nano: TransformersEngine
 ) -> None:

@@ -28,7 +28,7 @@ from anomalyr1.evaluation.answers import load_answers
 from anomalyr1.inspector import Inspector
 from anomalyr1.models import build_inspector
 from anomalyr1.prompts import build_inspection_prompt
-from anomalyr1.types import Completion, InputError
+from anomalyr1.types import Completion, InputError, Question, Record, RefusedError
 
 Reply = tuple[int, dict[str, Any] | bytes, dict[str, str]]
 
@@ -240,6 +240,20 @@ def test_what_would_fail_every_request_stops_at_once(
 ) -> None:
     with pytest.raises(InputError, match=r"OPENAI_API_KEY|check the URL"):
         ask(make_engine(serve(lambda number, request: fail(status))))
+
+
+@pytest.mark.parametrize("what", ["inspect_records", "answer_records"])
+def test_a_refused_key_ends_a_run_after_as_many_requests_as_run_at_once(
+    what: str, serve: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    endpoint = serve(lambda number, request: fail(401))
+    picture = make_picture(tmp_path / "a.png")
+    question = Question("Is it whole?", {"A": "Yes", "B": "No"}, "A")
+    records = [Record(str(number), picture, question=question) for number in range(12)]
+    inspector = Inspector(make_engine(endpoint, concurrency=2))
+    with pytest.raises(RefusedError, match="OPENAI_API_KEY"):
+        list(getattr(inspector, what)(records))
+    assert len(endpoint.requests) <= 12
 
 
 def test_a_server_that_does_not_answer_in_time_is_an_error(serve: Callable[..., Endpoint]) -> None:

@@ -14,12 +14,12 @@ from anomalyr1.parsing import parse_choice, parse_inspection
 from anomalyr1.prompts import (
     build_choice_prompt,
     build_inspection_prompt,
-    read_hint_regions,
+    read_listed,
     render_choice_answer,
     render_inspection_answer,
     to_chat,
 )
-from anomalyr1.types import Hint, HintRegion, InputError, Prompt, Question, Record, Region
+from anomalyr1.types import Hint, HintRegion, InputError, Listed, Prompt, Question, Record, Region
 
 QUESTION = Question(
     "Is there any defect in the object?", {"A": "Yes.", "B": "No."}, "A", "Anomaly Detection"
@@ -230,7 +230,15 @@ def test_an_answer_that_could_not_be_read_back_is_refused() -> None:
     ],
 )
 def test_a_text_that_lists_no_whole_region_has_none(text: str) -> None:
-    assert read_hint_regions(text) == ()
+    assert read_listed(text) == Listed()
+
+
+@pytest.mark.parametrize(
+    "options", ["A: Yes\nC: No", "B: Yes", "A: Yes\n: No", "A: One\nof two\nB: No", "a: Yes", ""]
+)
+def test_a_text_whose_options_are_not_lettered_in_turn_has_none(options: str) -> None:
+    assert read_listed(f"Question: Whole?\n{options}\n{prompts.CHOICE}").options == ()
+    assert read_listed(f"Question: Whole?\n{options}").options == ()
 
 
 @pytest.mark.parametrize("kinds", [("scratch", "dent", "dent"), ("", "", "")])
@@ -238,7 +246,7 @@ def test_the_regions_of_a_prompt_are_read_back(kinds: tuple[str, ...]) -> None:
     regions = [replace(region, kind=kind) for region, kind in zip(HINT.regions, kinds, strict=True)]
     hint = Hint(93, tuple(regions))
     said = user_parts(build_inspection_prompt(make_record(), num_references=0, hint=hint))[-1]
-    assert read_hint_regions(str(said)) == hint.regions
+    assert read_listed(str(said)) == Listed(hint.regions)
 
 
 def test_a_kind_that_holds_a_control_token_is_refused() -> None:

@@ -16,14 +16,14 @@ from test_shared_prefix import build_trainer
 
 from anomalyr1.prompts import build_choice_prompt, build_inspection_prompt, to_chat
 from anomalyr1.training.nano import NanoShape, build_nano
-from anomalyr1.types import Hint, HintRegion, Question, Record
+from anomalyr1.types import Hint, HintRegion, Listed, Question, Record
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl", reason="training needs the extra 'train'")
 
-from anomalyr1.engines.answer_grammar import read_answer_tokens  # noqa: E402
+from anomalyr1.engines.answer_tokens import read_answer_tokens  # noqa: E402
 from anomalyr1.training.resampling import _replace  # noqa: E402
-from anomalyr1.training.rollout_grammar import find_listed_regions, keep_to_grammar  # noqa: E402
+from anomalyr1.training.rollout_grammar import find_listed, keep_to_grammar  # noqa: E402
 
 SHAPE = NanoShape(2560, 64, 2, 64, 2, 84 * 84)
 ONE = ((12, 30, 44, 60), (12, 35, 80, 61))
@@ -126,9 +126,11 @@ def test_the_regions_of_a_prompt_are_those_that_its_hint_lists(
     inspection = build_inspection_prompt(RECORD, num_references=1, hint=hint)
     choice = build_choice_prompt(asked, num_references=0, hint=hint)
     for prompt in (inspection, choice):
-        assert find_listed_regions(to_chat(prompt)) == prompt.regions == hint.regions
+        assert find_listed(to_chat(prompt)) == prompt.listed
+        assert prompt.listed.regions == hint.regions
+    assert choice.listed.options == tuple(question.options.items())
     without = build_choice_prompt(asked, num_references=0, hint=None)
-    assert find_listed_regions(to_chat(without)) == ()
+    assert find_listed(to_chat(without)) == Listed(options=choice.listed.options)
 
 
 @pytest.mark.parametrize(("words", "num_beams"), [(10, 1), (999, 2)])

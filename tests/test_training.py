@@ -14,10 +14,10 @@ from anomalyr1.geometry import box_iou
 from anomalyr1.parsing import parse_inspection
 from anomalyr1.prompts import VERDICT_PROBE, build_inspection_prompt, to_chat
 from anomalyr1.training.dataset import (
+    ChosenRows,
     HintedRecord,
     RowSettings,
     build_row,
-    choose_rows,
     save_anomaly,
 )
 from anomalyr1.training.nano import NanoShape, build_nano, build_tokenizer
@@ -92,9 +92,12 @@ def test_a_target_answer_reads_back_as_its_record(tiny: Checkpoint, records: lis
 
 def test_rows_are_chosen_by_the_seed(records: list[Record], tmp_path: Path) -> None:
     settings = RowSettings(without_hint=0.5, with_reference=0.5)
-    first = choose_rows(records, tmp_path, settings, seed=1)
-    assert first == choose_rows(records, tmp_path, settings, seed=1)
-    assert first != choose_rows(records, tmp_path, settings, seed=2)
+    first = ChosenRows(records, tmp_path, settings, seed=1)
+    assert list(first) == list(ChosenRows(records, tmp_path, settings, seed=1))
+    assert list(first) != list(ChosenRows(records, tmp_path, settings, seed=2))
+    assert first[1:3] == [first[1], first[2]] and first[-1] == list(first)[-1]
+    with pytest.raises(IndexError):
+        first[len(first)]
 
 
 def test_the_dense_stage_moves_the_vision_tower(records: list[Record]) -> None:
@@ -198,7 +201,17 @@ def test_a_verdict_is_found_only_where_an_answer_begins_with_it() -> None:
             [-100, -100, -100, -100, 7, 8],
         ]
     )
-    assert find_verdicts(labels, [[7, 8], [1, 7, 8]]).nonzero().tolist() == [[0, 3], [1, 5], [2, 4]]
+    found = find_verdicts(labels, [[7, 8], [1, 7, 8]], [9, 9]).nonzero().tolist()
+    assert found == [[0, 3], [1, 5], [2, 4]]
+
+
+def test_the_word_that_an_option_begins_with_is_found_wherever_it_stands() -> None:
+    from anomalyr1.training.sft import find_verdicts
+
+    labels = torch.tensor([[-100, 5, 8, 9, 3, 4], [-100, -100, 7, 2, 8, 9], [8, 9, 1, 8, 9, 2]])
+    found = find_verdicts(labels, [[7]], [8, 9]).nonzero().tolist()
+    assert found == [[0, 4], [1, 3], [2, 2], [2, 5]]
+    assert not find_verdicts(labels[:, :2], [[7]], [8, 9]).any()
 
 
 def test_a_checkpoint_written_and_loaded_says_the_same(

@@ -31,6 +31,7 @@ from anomalyr1.types import (
     Finding,
     InputError,
     Record,
+    RefusedError,
     Response,
 )
 from anomalyr1.weights import hash_weights
@@ -181,6 +182,8 @@ class Inspector:
                     [one.prompt for one in prepared], [one.shown for one in prepared], seed=seed
                 )
             )
+        except RefusedError:
+            raise
         except InputError as error:
             if len(prepared) == 1:
                 return [error]
@@ -190,6 +193,8 @@ class Inspector:
         """A batch whose pictures the model cannot take is tried one by one, to name the culprit."""
         try:
             return self._finish(prepared, seed)
+        except RefusedError:
+            raise
         except InputError as error:
             if len(prepared) == 1:
                 return [self._failed(prepared[0].record, error)]

@@ -10,9 +10,10 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from string import ascii_uppercase
 from typing import Any
 
-from anomalyr1.types import Hint, HintRegion, InputError, Label, Message, Prompt, Record
+from anomalyr1.types import Hint, HintRegion, InputError, Label, Listed, Message, Prompt, Record
 
 SYSTEM = "You inspect products for defects."
 REFERENCES = "Normal reference pictures of the same product:"
@@ -55,6 +56,7 @@ INSPECTION = (
 )
 QUESTION = "Question: {text}"
 OPTION = "{letter}: {text}"
+_OPTION = re.compile(OPTION.format(letter="([A-Z])", text="(.+)"))
 CHOICE = (
     "Reason in <think></think>, then answer in <answer></answer> with the letter of the right "
     "option."
@@ -93,7 +95,8 @@ def build_inspection_prompt(record: Record, *, num_references: int, hint: Hint |
     ('Normal reference pictures of the same product:', 0, 'Product: hazelnut.\\nPicture to judge:')
     """
     parts = _pictured(record, num_references, hint)
-    return _build_prompt(record, INSPECTION_TEMPLATE_ID, [*parts, INSPECTION], hint)
+    listed = Listed(hint.regions if hint is not None else ())
+    return _build_prompt(record, INSPECTION_TEMPLATE_ID, [*parts, INSPECTION], listed)
 
 
 def build_choice_prompt(record: Record, *, num_references: int, hint: Hint | None) -> Prompt:
@@ -111,7 +114,9 @@ def build_choice_prompt(record: Record, *, num_references: int, hint: Hint | Non
     asked = "\n".join([QUESTION.format(text=question.text), *options])
     _refuse_control_tokens(record, asked)
     parts = _pictured(record, num_references, hint)
-    return _build_prompt(record, CHOICE_TEMPLATE_ID, [*parts, asked, CHOICE], hint)
+    regions = hint.regions if hint is not None else ()
+    listed = Listed(regions, tuple(question.options.items()))
+    return _build_prompt(record, CHOICE_TEMPLATE_ID, [*parts, asked, CHOICE], listed)
 
 
 def render_inspection_answer(
@@ -231,16 +236,24 @@ def _word_hint(hint: Hint) -> str:
     return f"{score} {numbers} {word_regions(places, kinds)}"
 
 
-def read_hint_regions(text: str) -> tuple[HintRegion, ...]:
-    """A text's listed regions of a hint, as `Prompt.regions` holds them: without kinds where
-    it does not name one for each. Any text may come.
+def read_listed(text: str) -> Listed:
+    """What a prompt's last text lists, as `Prompt.listed` holds it; any text may come.
+
+    Regions are without kinds where it does not name one for each; options are those between a
+    question and the words that ask for a letter, lettered from A.
 
     >>> listed = "Its regions, with peaks out of 100: [1, 2, 3, 4]; the peaks: 97 out of 100."
-    >>> read_hint_regions(f"{listed} It is bright at the top. It looks like a hole.")
+    >>> read_listed(f"{listed} It is bright at the top. It looks like a hole.").regions
     (HintRegion(box=(1, 2, 3, 4), peak=97, place='top', kind='hole'),)
-    >>> read_hint_regions("Holes at [1, 2, 3, 4] are meant.")
-    ()
+    >>> read_listed(f"Question: Is it whole?\\nA: Yes\\nB: No.\\n{CHOICE}").options
+    (('A', 'Yes'), ('B', 'No.'))
+    >>> read_listed("Holes at [1, 2, 3, 4] are meant.")
+    Listed(regions=(), options=())
     """
+    return Listed(_read_regions(text), _read_options(text))
+
+
+def _read_regions(text: str) -> tuple[HintRegion, ...]:
     listed, _, after = text.partition(_BEFORE)[2].partition(_BETWEEN)
     peaks, _, said = after.partition(_AFTER)
     boxes = [tuple(map(int, box)) for box in _BOX.findall(listed)]
@@ -257,13 +270,25 @@ def read_hint_regions(text: str) -> tuple[HintRegion, ...]:
     )
 
 
+def _read_options(text: str) -> tuple[tuple[str, str], ...]:
+    before, asked, _ = text.rpartition(f"\n{CHOICE}")
+    options: list[tuple[str, str]] = []
+    for line in reversed(before.split("\n") if asked else []):
+        found = _OPTION.fullmatch(line)
+        if found is None:
+            break
+        options.insert(0, (found[1], found[2]))
+    letters = "".join(letter for letter, _text in options)
+    return tuple(options) if ascii_uppercase.startswith(letters) else ()
+
+
 def _read_list(text: str, around: Sequence[str], between: str) -> list[str]:
     said, end, _ = text.partition(around[0])[2].partition(around[1])
     return said.split(between) if end else []
 
 
 def _build_prompt(
-    record: Record, template_id: str, parts: Sequence[str | int], hint: Hint | None
+    record: Record, template_id: str, parts: Sequence[str | int], listed: Listed
 ) -> Prompt:
     merged: list[str | int] = []
     for part in parts:
@@ -272,7 +297,7 @@ def _build_prompt(
         else:
             merged.append(part)
     messages = (Message("system", (SYSTEM,)), Message("user", tuple(merged)))
-    return Prompt(record.record_id, template_id, messages, hint.regions if hint is not None else ())
+    return Prompt(record.record_id, template_id, messages, listed)
 
 
 def _refuse_control_tokens(record: Record, *texts: str) -> None:

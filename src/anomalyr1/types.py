@@ -26,6 +26,10 @@ class InputError(ValueError):
     """Something the user handed in cannot be used; the message names it and says what to do."""
 
 
+class RefusedError(InputError):
+    """A model that would refuse every further request as well: the run is to stop."""
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """A multiple-choice question: `options` maps letters to texts, `answer` is a letter or None.
@@ -101,17 +105,36 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class HintRegion:
+    """A region of a map as a prompt words it: box xyxy in the model's own frame, peak in per cent,
+    where it lies in `geometry.grid_words`, and the kind of defect that it looks like, or ""."""
+
+    box: tuple[int, int, int, int]
+    peak: int
+    place: str
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a prompt lists: the regions of a map, and a question's options as (letter, text)."""
+
+    regions: tuple[HintRegion, ...] = ()
+    options: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Prompt:
     """What is put to a model. Integers in `messages[..].parts` index the pictures handed beside it.
 
-    `template_id` names the wording and carries a hash of it. `regions` are those of a map that it
-    lists, for an answer to choose from.
+    `template_id` names the wording and carries a hash of it. `listed` is what an answer may choose
+    from.
     """
 
     record_id: str
     template_id: str
     messages: tuple[Message, ...]
-    regions: tuple[HintRegion, ...] = ()
+    listed: Listed = Listed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,17 +222,6 @@ class Metric:
     n_unreadable: int = 0
     ci_low: float | None = None
     ci_high: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class HintRegion:
-    """A region of a map as a prompt words it: box xyxy in the model's own frame, peak in per cent,
-    where it lies in `geometry.grid_words`, and the kind of defect that it looks like, or ""."""
-
-    box: tuple[int, int, int, int]
-    peak: int
-    place: str
-    kind: str = ""
 
 
 @dataclass(frozen=True, slots=True)

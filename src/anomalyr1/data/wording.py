@@ -106,10 +106,18 @@ TAKEN_FOR: dict[Label, str] = {
 """What a reasoning makes of the map's score: the verdict in one word, so that the likelier verdict
 is the likelier text, however many ways there are to go on from each."""
 
+FITS_BEST = "What fits best is:"
+"""What stands before the option that a reasoning on a multiple-choice question settles on."""
+
 MOST_NAMED = 3
 """Places or kinds that a reasoning names at most."""
 
 SEVERITIES = ("slight", "clear", "severe")
+
+
+def bare_option(text: str) -> str:
+    """An option as a reasoning quotes it: without the full stop that may end it."""
+    return text.rstrip(" .")
 
 
 def severity_word(severity: float) -> str:

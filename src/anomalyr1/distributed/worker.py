@@ -18,7 +18,7 @@ from anomalyr1.distributed.storage import exists, is_url, join, read_bytes, writ
 from anomalyr1.images import IMAGE_SUFFIXES
 from anomalyr1.inspector import Inspection
 from anomalyr1.models import RecordInspector, build_inspector
-from anomalyr1.types import Finding, InputError, Record
+from anomalyr1.types import Finding, InputError, Record, RefusedError
 
 DOWNLOADS = 8
 """Pictures that a worker fetches from a store at a time."""
@@ -141,6 +141,8 @@ class BlockWorker:
                 done += 1
                 yield one
             return
+        except RefusedError:
+            raise
         except Exception as error:  # noqa: BLE001 - one picture must not cost a job of a million
             reason = f"{type(error).__name__}: {str(error)[:300]}"
         if len(records) == 1:

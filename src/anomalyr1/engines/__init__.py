@@ -44,8 +44,14 @@ class Engine(Protocol):
         """
         ...
 
-    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Generator[str, None, None]:
-        """The greedy text of one prompt, piece by piece as it is written.
+    def stream(
+        self,
+        prompt: Prompt,
+        pictures: Sequence[Image.Image],
+        *,
+        max_new_tokens: int | None = None,
+    ) -> Generator[str, None, str]:
+        """The greedy text of one prompt, piece by piece as it is written, and its finish reason.
 
         Closing the iterator stops the model, which is then free for the next prompt.
         """

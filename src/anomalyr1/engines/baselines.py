@@ -59,9 +59,16 @@ class BaselineEngine:
             for prompt, shown in zip(prompts, pictures, strict=True)
         ]
 
-    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Generator[str, None, None]:
+    def stream(
+        self,
+        prompt: Prompt,
+        pictures: Sequence[Image.Image],
+        *,
+        max_new_tokens: int | None = None,
+    ) -> Generator[str, None, str]:
         """The whole answer as one piece."""
         yield self.generate([prompt], [pictures])[0].text
+        return "stop"
 
     def _answer(self, prompt: Prompt, shown: Sequence[Image.Image], seed: int) -> Completion:
         chance = Random(f"{seed}:{prompt.record_id}")

@@ -20,7 +20,7 @@ from PIL import Image
 
 from anomalyr1.checkpoint import CheckpointSettings
 from anomalyr1.engines.chat_messages import build_messages
-from anomalyr1.types import BoxFrame, Completion, InputError, Prompt
+from anomalyr1.types import BoxFrame, Completion, InputError, Prompt, RefusedError
 
 PREFIX = "openai:"
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -159,7 +159,13 @@ class OpenAIEngine:
         with ThreadPoolExecutor(min(self._asking.concurrency, len(prompts))) as pool:
             return list(pool.map(self._complete, prompts, pictures, repeat(options)))
 
-    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Generator[str, None, None]:
+    def stream(
+        self,
+        prompt: Prompt,
+        pictures: Sequence[Image.Image],
+        *,
+        max_new_tokens: int | None = None,
+    ) -> Generator[str, None, str]:
         """The greedy text, piece by piece as the server sends it; closing hangs up.
 
         Raises InputError where the server fails, before or while it writes.
@@ -170,19 +176,23 @@ class OpenAIEngine:
         request = {
             "model": self._name,
             "messages": build_messages(prompt, shown),
-            "max_tokens": self.settings.max_new_tokens,
+            "max_tokens": max_new_tokens or self.settings.max_new_tokens,
             "temperature": 0.0,
             "stream": True,
         }
+        reason = "stop"
         try:
             with self._ask(request) as answer:
                 for chunk in answer:
                     for choice in getattr(chunk, "choices", None) or ():
+                        if getattr(choice, "finish_reason", None) == "length":
+                            reason = "length"
                         piece = getattr(getattr(choice, "delta", None), "content", None)
                         if isinstance(piece, str) and piece:
                             yield piece
         except (_Failed, openai.OpenAIError, ValueError) as error:
             raise InputError(f"{self.engine_id}: {_shorten(str(error))}") from error
+        return reason
 
     def _complete(
         self, prompt: Prompt, pictures: Sequence[Image.Image], options: dict[str, Any]
@@ -211,7 +221,7 @@ class OpenAIEngine:
                 status = error.status_code
                 said = _shorten(error.message.removeprefix(f"Error code: {status} - "))
                 if status in FATAL:
-                    raise InputError(f"{self.engine_id}: {FATAL[status]} ({said})") from error
+                    raise RefusedError(f"{self.engine_id}: {FATAL[status]} ({said})") from error
                 if (status != 429 and status < 500) or attempt == self._asking.retries:
                     tries = f", tried {attempt + 1} times" if attempt else ""
                     raise _Failed(f"HTTP {status}{tries}: {said}") from error

@@ -59,10 +59,17 @@ class ScriptedEngine:
             completions.append(said)
         return completions
 
-    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Generator[str, None, None]:
+    def stream(
+        self,
+        prompt: Prompt,
+        pictures: Sequence[Image.Image],
+        *,
+        max_new_tokens: int | None = None,
+    ) -> Generator[str, None, str]:
         """The script's text, word by word."""
-        text = self.generate([prompt], [pictures])[0].text
-        first, *others = text.split(" ")
+        whole = self.generate([prompt], [pictures], max_new_tokens=max_new_tokens)[0]
+        first, *others = whole.text.split(" ")
         yield first
         for word in others:
             yield f" {word}"
+        return whole.finish_reason

@@ -17,7 +17,8 @@ from anomalyr1.checkpoint import (
     load_checkpoint,
     shown_size,
 )
-from anomalyr1.engines.answer_grammar import AnswerGrammar, read_answer_tokens
+from anomalyr1.engines.answer_grammar import AnswerGrammar
+from anomalyr1.engines.answer_tokens import read_answer_tokens
 from anomalyr1.engines.prompt_tokens import PreparedPrompt, prepare_prompts, render
 from anomalyr1.engines.shared_fronts import FrontCache, Layers, build_cache, compute_next
 from anomalyr1.prompts import INSPECTION_TEMPLATE_ID, VERDICT_PROBE
@@ -158,7 +159,7 @@ class TransformersEngine:
         """The grammar of answers, where the tokenizer has one."""
         if self._answer_tokens is None:
             return []
-        return [AnswerGrammar(self._answer_tokens, [prompt.regions for prompt in prompts])]
+        return [AnswerGrammar(self._answer_tokens, [prompt.listed for prompt in prompts])]
 
     def _pad(self, rows: Sequence[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
         """Token ids and attention mask (n, longest), padded on the left, on the model's device."""
@@ -171,20 +172,28 @@ class TransformersEngine:
             mask[place, longest - len(row) :] = 1
         return ids.to(self._model.device), mask.to(self._model.device)
 
-    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Generator[str, None, None]:
+    def stream(
+        self,
+        prompt: Prompt,
+        pictures: Sequence[Image.Image],
+        *,
+        max_new_tokens: int | None = None,
+    ) -> Generator[str, None, str]:
         """The greedy text of one prompt, piece by piece; generation runs in a thread of its own.
 
         Closing the iterator stops the model within a token.
         """
         from transformers import TextIteratorStreamer
 
+        inputs = self._inputs(prompt, pictures)
+        limit = max_new_tokens or self.settings.max_new_tokens
         streamer = TextIteratorStreamer(
             self._processor.tokenizer, skip_prompt=True, skip_special_tokens=True
         )
         closed = Event()
         settings = {
-            **self._inputs(prompt, pictures),
-            "max_new_tokens": self.settings.max_new_tokens,
+            **inputs,
+            "max_new_tokens": limit,
             "do_sample": False,
             "streamer": streamer,
             "logits_processor": LogitsProcessorList(self._constrain([prompt])),
@@ -192,10 +201,12 @@ class TransformersEngine:
             "pad_token_id": self._processor.tokenizer.pad_token_id,
         }
         failures: list[Exception] = []
+        lengths: list[int] = []
 
         def write() -> None:
             try:
-                self._model.generate(**settings)
+                written = self._model.generate(**settings)[0, inputs["input_ids"].shape[1] :]
+                lengths.append(len(self._until_end(written.tolist())))
             except Exception as error:  # noqa: BLE001 - raised again by the caller's thread
                 failures.append(error)
                 streamer.end()
@@ -209,6 +220,7 @@ class TransformersEngine:
             worker.join()
         if failures:
             raise failures[0]
+        return "length" if lengths[0] >= limit else "stop"
 
     def _inputs(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> dict[str, Any]:
         """Model inputs of one prompt."""

@@ -157,9 +157,17 @@ class VllmEngine:
             for index, prompt in enumerate(prompts)
         ]
 
-    def stream(self, prompt: Prompt, pictures: Sequence[Image.Image]) -> Generator[str, None, None]:
+    def stream(
+        self,
+        prompt: Prompt,
+        pictures: Sequence[Image.Image],
+        *,
+        max_new_tokens: int | None = None,
+    ) -> Generator[str, None, str]:
         """The whole greedy text as one piece: vLLM's offline class does not stream."""
-        yield self.generate([prompt], [pictures])[0].text
+        whole = self.generate([prompt], [pictures], max_new_tokens=max_new_tokens)[0]
+        yield whole.text
+        return whole.finish_reason
 
     def _write_answers(
         self,

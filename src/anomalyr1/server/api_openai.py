@@ -10,7 +10,7 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from concurrent.futures import Future
 from contextlib import closing
 from typing import Annotated, Any, Literal
@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from anomalyr1.images import load_image
 from anomalyr1.inspector import Inspector
-from anomalyr1.prompts import read_hint_regions
+from anomalyr1.prompts import read_listed
 from anomalyr1.reporting.page import clean
 from anomalyr1.server.pictures import MAX_UPLOAD_BYTES, MAX_UPLOAD_PIXELS
 from anomalyr1.server.station import RETRY_SECONDS, Here
@@ -96,14 +96,10 @@ async def complete(station: Here, chat: Chat) -> Response:
     hung_up = threading.Event()
 
     def write(inspector: Inspector) -> Completion:
-        whole = limit is None or limit >= inspector.engine.settings.max_new_tokens
-        if chat.stream and whole and chat.temperature == 0:
-            with closing(inspector.engine.stream(prompt, pictures)) as written:
-                for piece in written:
-                    loop.call_soon_threadsafe(pieces.put_nowait, piece)
-                    if hung_up.is_set():
-                        break
-            return Completion("chat", "")
+        if chat.stream and chat.temperature == 0:
+            stream = inspector.engine.stream(prompt, pictures, max_new_tokens=limit)
+            with closing(stream) as written:
+                return _pass_on(written, pieces, loop, hung_up)
         done = inspector.engine.generate(
             [prompt],
             [pictures],
@@ -150,6 +146,21 @@ async def complete(station: Here, chat: Chat) -> Response:
     )
 
 
+def _pass_on(
+    written: Generator[str, None, str],
+    pieces: asyncio.Queue[str | None],
+    loop: asyncio.AbstractEventLoop,
+    hung_up: threading.Event,
+) -> Completion:
+    """Hand pieces over until the text ends or the client has hung up; returns how it ended."""
+    while not hung_up.is_set():
+        try:
+            loop.call_soon_threadsafe(pieces.put_nowait, next(written))
+        except StopIteration as end:
+            return Completion("chat", "", finish_reason=end.value)
+    return Completion("chat", "")
+
+
 def _tell_logprobs(done: Completion) -> dict[str, Any]:
     """Log-probabilities in the protocol's shape; the tokens' texts are not known here."""
     tokens: list[dict[str, Any]] = [
@@ -192,8 +203,8 @@ def _read_chat(chat: Chat) -> tuple[Prompt, list[Image.Image]]:
         parts = tuple(_read_parts(message.content, pictures))
         messages.append(Message(message.role, parts))
     texts = [part for message in messages for part in message.parts if isinstance(part, str)]
-    regions = read_hint_regions(texts[-1]) if texts else ()
-    return Prompt("chat", "chat", tuple(messages), regions), pictures
+    listed = read_listed(texts[-1] if texts else "")
+    return Prompt("chat", "chat", tuple(messages), listed), pictures
 
 
 def _read_parts(content: str | list[Part], pictures: list[Image.Image]) -> Iterator[str | int]:

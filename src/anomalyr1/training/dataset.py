@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 from zipfile import BadZipFile
 
 import numpy as np
@@ -56,8 +56,8 @@ class RowSettings:
     hint has it: what a small model can learn is to choose among regions. A defect that the hint
     does not show is left out beside ones that it does, rather than taught as a guess. Rows
     without reasoning teach the verdict that the score is read from. The token that decides the
-    verdict, without reasoning or in what a reasoning makes of the map's score, counts
-    `verdict_weight` times beside the mean over all tokens.
+    verdict, without reasoning or in what a reasoning makes of the map's score, and that with which
+    a question's right option begins, count `verdict_weight` times beside the mean over all tokens.
     """
 
     without_hint: float = 0.2
@@ -163,27 +163,51 @@ def load_anomaly(path: Path) -> Anomaly:
         ) from error
 
 
-def choose_rows(
-    records: Sequence[Record],
-    hints: Path | None,
-    settings: RowSettings,
-    seed: int,
-    *,
-    variants: int = 1,
-) -> list[HintedRecord]:
-    """Decide for each record, from the seed, whether its hint and a reference are shown, and
-    whether it is asked a question of its own or inspected; and that `variants` times over."""
-    rows = []
-    for number, (index, record) in enumerate(list(enumerate(records)) * variants):
-        rng = np.random.default_rng([seed, number])
-        hinted = hints is not None and rng.random() >= settings.without_hint
+class ChosenRows(Sequence[HintedRecord]):
+    """Rows that are decided, each from the seed and its number, when they are asked for: whether a
+    record's hint and a reference are shown, and whether it is asked a question of its own or
+    inspected; and that `variants` times over.
+
+    `hints` is the folder that `write_hints` filled, None for no hint. Memory does not grow with the
+    number of records where those stay in their file.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[Record],
+        hints: Path | None,
+        settings: RowSettings,
+        seed: int,
+        *,
+        variants: int = 1,
+    ) -> None:
+        self._records, self._hints, self._settings = records, hints, settings
+        self._seed, self._numbers = seed, range(len(records) * variants)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> HintedRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[HintedRecord]: ...
+    def __getitem__(self, index: int | slice) -> HintedRecord | list[HintedRecord]:
+        if isinstance(index, slice):
+            return [self._choose(number) for number in self._numbers[index]]
+        return self._choose(self._numbers[index])
+
+    def _choose(self, number: int) -> HintedRecord:
+        index, settings = number % len(self._records), self._settings
+        record = self._records[index]
+        rng = np.random.default_rng([self._seed, number])
+        path = None
+        if self._hints is not None and rng.random() >= settings.without_hint:
+            path = self._hints / f"{index:06d}.npz"
         shown = int(bool(record.reference_paths) and rng.random() < settings.with_reference)
-        path = hints / f"{index:06d}.npz" if hinted and hints is not None else None
         if record.question is None and rng.random() < settings.with_question:
             questions = write_questions(record, rng)
             record = ask(record, questions[int(rng.integers(len(questions)))])
-        rows.append(HintedRecord(record, path, shown))
-    return rows
+        return HintedRecord(record, path, shown)
 
 
 def show(hinted: HintedRecord, processor: Any, frame: BoxFrame) -> Shown:
@@ -213,7 +237,7 @@ def build_row(
     answer = (
         _inspection_answer(record, shown, frame, settings, rng)
         if record.question is None
-        else _choice_answer(record, record.question, shown, rng)
+        else _choice_answer(record, record.question, shown, frame, settings, rng)
     )
     if rng.random() < settings.without_reasoning:
         answer = drop_reasoning(answer)
@@ -236,10 +260,19 @@ def build_rollout(hinted: HintedRecord, processor: Any, frame: BoxFrame) -> dict
 
 
 def _choice_answer(
-    record: Record, question: Question, shown: Shown, rng: np.random.Generator
+    record: Record,
+    question: Question,
+    shown: Shown,
+    frame: BoxFrame,
+    settings: RowSettings,
+    rng: np.random.Generator,
 ) -> str:
+    told = shown.hint
+    if told is not None:
+        boxes = {box for _, box in place_regions(record.regions, shown, frame, settings.copied_iou)}
+        told = replace(told, regions=tuple(seen for seen in told.regions if seen.box in boxes))
     reasoning = record.reasoning or write_choice_reasoning(
-        record, question, rng, hint=shown.hint, size_wh=shown.size_wh
+        record, question, rng, hint=told, size_wh=shown.size_wh
     )
     return render_choice_answer(question.answer or "", reasoning)
 

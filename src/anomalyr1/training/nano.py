@@ -14,7 +14,7 @@ from anomalyr1.data.question_facts import CATEGORY_FACTS
 from anomalyr1.data.question_reasoning import write_choice_reasoning
 from anomalyr1.data.questions import write_questions
 from anomalyr1.data.wording import KIND_WORDS, describe_defect, write_reasoning
-from anomalyr1.engines.answer_grammar import read_number_tokens
+from anomalyr1.engines.answer_tokens import read_number_tokens
 from anomalyr1.geometry import grid_words
 from anomalyr1.prompts import (
     build_choice_prompt,

@@ -13,14 +13,11 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from anomalyr1.engines.answer_grammar import (
-    AnswerGrammar,
-    AnswerTokens,
-    read_answer_tokens,
-)
-from anomalyr1.prompts import read_hint_regions
+from anomalyr1.engines.answer_grammar import AnswerGrammar
+from anomalyr1.engines.answer_tokens import AnswerTokens, read_answer_tokens
+from anomalyr1.prompts import read_listed
 from anomalyr1.training.shared_rollout import find_decoding_obstacle, replace_generate
-from anomalyr1.types import HintRegion
+from anomalyr1.types import Listed
 
 
 def keep_to_grammar(trainer: Any) -> None:
@@ -31,15 +28,16 @@ def keep_to_grammar(trainer: Any) -> None:
     the loss. All others keep their probabilities among all tokens there, not among those that the
     grammar allows: a better answer also makes what is allowed likelier as a whole.
     """
+    if find_decoding_obstacle(getattr(trainer, "generation_config", None)) is not None:
+        return
     tokens = read_answer_tokens(trainer.processing_class.tokenizer)
-    settings = getattr(trainer, "generation_config", None)
-    if tokens is None or find_decoding_obstacle(settings) is not None:
+    if tokens is None:
         return
     roll_out = trainer._generate
 
     def roll_out_kept(prompts: list[Any]) -> Any:
         model = trainer.accelerator.unwrap_model(trainer.model_wrapped)
-        listed = [find_listed_regions(prompt) for prompt in prompts]
+        listed = [find_listed(prompt) for prompt in prompts]
         with _constrain(model, tokens, listed) as choices:
             output = list(roll_out(prompts))
         if choices.were_watched:
@@ -50,10 +48,10 @@ def keep_to_grammar(trainer: Any) -> None:
     trainer._generate = roll_out_kept
 
 
-def find_listed_regions(prompt: Sequence[Any]) -> tuple[HintRegion, ...]:
-    """The regions of the hint that a chat's last text lists; none where it has no hint."""
+def find_listed(prompt: Sequence[Any]) -> Listed:
+    """What a chat's last text lists."""
     texts = [part["text"] for part in prompt[-1]["content"] if part["type"] == "text"]
-    return read_hint_regions(texts[-1])
+    return read_listed(texts[-1])
 
 
 class _Choices(LogitsProcessor):  # type: ignore[misc]
@@ -77,9 +75,7 @@ class _Choices(LogitsProcessor):  # type: ignore[misc]
 
 
 @contextmanager
-def _constrain(
-    model: Any, tokens: AnswerTokens, listed: Sequence[Sequence[HintRegion]]
-) -> Iterator[_Choices]:
+def _constrain(model: Any, tokens: AnswerTokens, listed: Sequence[Listed]) -> Iterator[_Choices]:
     """Inside, `model.generate` keeps to the grammar, unless it is told of other processors."""
     stock, choices = model.generate, _Choices()
 

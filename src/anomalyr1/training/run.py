@@ -22,7 +22,7 @@ from anomalyr1.data.records import join_records, load_records
 from anomalyr1.detectors.patch_memory import REGIONS_NAME
 from anomalyr1.reporting.environment import describe_environment
 from anomalyr1.reporting.training import write_training_report
-from anomalyr1.training.dataset import HintedRecord, choose_rows, write_hints
+from anomalyr1.training.dataset import ChosenRows, HintedRecord, write_hints
 from anomalyr1.training.limits import check_prompts
 from anomalyr1.training.processes import (
     describe_training,
@@ -150,16 +150,16 @@ def _write_hints(
 
 def _build_rows(
     recipe: Recipe, records: Sequence[Record], hints: Path, variants: int = 1
-) -> list[HintedRecord]:
+) -> Sequence[HintedRecord]:
     seen = hints if recipe.rows.without_hint < 1.0 and records else None
-    return choose_rows(records, seen, recipe.rows, recipe.seed, variants=variants)
+    return ChosenRows(records, seen, recipe.rows, recipe.seed, variants=variants)
 
 
 def _train_language(
     recipe: Recipe,
     checkpoint: Checkpoint,
-    rows: list[HintedRecord],
-    judged: list[HintedRecord],
+    rows: Sequence[HintedRecord],
+    judged: Sequence[HintedRecord],
     out: Path,
     resume: bool,
     say: Callable[[str], None],
@@ -197,7 +197,9 @@ def _train_language(
     return trainer
 
 
-def _validate(checkpoint: Checkpoint, rows: list[HintedRecord], path: Path, follow: Follow) -> None:
+def _validate(
+    checkpoint: Checkpoint, rows: Sequence[HintedRecord], path: Path, follow: Follow
+) -> None:
     """Write the figures of held-out rows, where there are any and they are not there yet."""
     if not rows or path.is_file():
         return
@@ -250,7 +252,7 @@ def _start(recipe: Recipe, out: Path) -> Checkpoint:
 def _train_vision(
     settings: SeeSettings,
     checkpoint: Checkpoint,
-    rows: list[HintedRecord],
+    rows: Sequence[HintedRecord],
     out: Path,
     seed: int,
     follow: Follow,

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 
 from anomalyr1.adapters import is_adapted
 from anomalyr1.checkpoint import Checkpoint
-from anomalyr1.data.wording import DECIDED_BEHIND
+from anomalyr1.data.wording import DECIDED_BEHIND, FITS_BEST
 from anomalyr1.prompts import SCORE_SENTENCES, VERDICT_PROBE
 from anomalyr1.training.dataset import HintedRecord, RowSettings, build_row
 from anomalyr1.training.judging import build_eval_dataset, judge_while_training
@@ -46,17 +46,18 @@ def train_sft(
     arguments = build_arguments(
         SFTConfig, sft, "sft", out, seed, max_length=None, remove_unused_columns=False
     )
+    order: Sequence[int] = range(len(rows))
     if arguments.train_sampling_strategy == "sequential":
         batch_size = arguments.per_device_train_batch_size * arguments.world_size
         batch_size *= arguments.gradient_accumulation_steps
-        rows = order_by_length(rows, settings, batch_size, arguments.max_steps, seed)
+        order = order_by_length(rows, settings, batch_size, arguments.max_steps, seed)
     trainer = SFTTrainer(
         model=checkpoint.model,
         args=arguments,
         train_dataset=build_lazy_dataset(
-            len(rows),
+            len(order),
             lambda index: build_row(
-                rows[index], checkpoint.processor, checkpoint.frame, settings, seed + index
+                rows[order[index]], checkpoint.processor, checkpoint.frame, settings, seed + index
             ),
         ),
         eval_dataset=build_eval_dataset(arguments, judged),
@@ -68,14 +69,18 @@ def train_sft(
     if settings.verdict_weight > 0:
         tokenizer = checkpoint.processor.tokenizer
         texts = [VERDICT_PROBE, *(f"<think>{said} {DECIDED_BEHIND}" for said in SCORE_SENTENCES)]
-        probes = tokenizer(texts, add_special_tokens=False)["input_ids"]
-        _weigh_verdicts(trainer, probes, settings.verdict_weight)
+        *probes, fitting = tokenizer([*texts, f" {FITS_BEST}"], add_special_tokens=False)[
+            "input_ids"
+        ]
+        _weigh_verdicts(trainer, probes, fitting, settings.verdict_weight)
     judge_while_training(trainer, checkpoint, judged)
     continue_training(trainer, checkpoint.model, RunMonitor(out.parent, "sft"), resume)
     return trainer
 
 
-def _weigh_verdicts(trainer: Any, probes: Sequence[Sequence[int]], weight: float) -> None:
+def _weigh_verdicts(
+    trainer: Any, probes: Sequence[Sequence[int]], fitting: Sequence[int], weight: float
+) -> None:
     """Add to the loss `weight` times the mean loss of the tokens that decide the verdict."""
     stock = trainer.compute_loss
 
@@ -89,15 +94,15 @@ def _weigh_verdicts(trainer: Any, probes: Sequence[Sequence[int]], weight: float
             loss = stock(model, inputs, *positional, **settings)
         finally:
             watch.remove()
-        losses = -outputs[-1].log_probs[find_verdicts(inputs["labels"], probes)[:, 1:]]
+        losses = -outputs[-1].log_probs[find_verdicts(inputs["labels"], probes, fitting)[:, 1:]]
         return loss + weight * losses.sum() / max(1, len(losses))
 
     trainer.compute_loss = compute_loss
 
 
-def find_verdicts(labels: Any, probes: Sequence[Sequence[int]]) -> Any:
+def find_verdicts(labels: Any, probes: Sequence[Sequence[int]], fitting: Sequence[int]) -> Any:
     """Where, in labels (N, T) that are -100 up to the answer, the token stands that follows the one
-    of the `probes` that begins it: bool (N, T), nothing in rows that begin otherwise."""
+    of the `probes` that begins it, or follows `fitting` wherever that stands: bool (N, T)."""
     import torch
 
     found = torch.zeros_like(labels, dtype=torch.bool)
@@ -107,6 +112,10 @@ def find_verdicts(labels: Any, probes: Sequence[Sequence[int]]) -> Any:
             stop = start + len(probe)
             if answer[start:stop].tolist() == list(probe) and stop < len(answer):
                 found[row, stop] = True
+    length = len(fitting)
+    if length < labels.shape[1]:
+        sought = torch.tensor(list(fitting), device=labels.device)
+        found[:, length:] |= (labels.unfold(1, length, 1)[:, :-1] == sought).all(dim=-1)
     return found
 
 
@@ -186,8 +195,9 @@ def build_lazy_dataset(num_rows: int, build: Callable[[int], dict[str, Any]]) ->
 
 def order_by_length(
     rows: Sequence[HintedRecord], settings: RowSettings, batch_size: int, num_steps: int, seed: int
-) -> list[HintedRecord]:
-    """Rows for `num_steps` batches, shuffled anew each epoch, each batch of about one length.
+) -> list[int]:
+    """The rows' numbers for `num_steps` batches, shuffled anew each epoch, each batch of about one
+    length.
 
     Padding is a third of the cost otherwise. The whole order is laid out at once, so that a
     resumed run sees what one that was not stopped would have seen.
@@ -202,7 +212,7 @@ def order_by_length(
         ]
     )
     rng = np.random.default_rng(seed)
-    order: list[HintedRecord] = []
+    order: list[int] = []
     while len(order) < num_steps * batch_size:
         by_length = np.argsort(lengths + rng.uniform(0, 40, len(rows)))
         batches = [
@@ -210,5 +220,5 @@ def order_by_length(
             for start in range(0, len(rows) - batch_size + 1, batch_size)
         ]
         for number in rng.permutation(len(batches)):
-            order += [rows[index] for index in batches[number]]
+            order += batches[number].tolist()
     return order[: num_steps * batch_size]
