@@ -2,8 +2,10 @@
 
     python benchmarks/station_kills.py --kills 30 --out station_kills.json
 
-Clients send pictures with an Idempotency-Key and ask again when a connection breaks. In the end
-`store verify` must find nothing, every accepted key must be one job, and each picture done once.
+Clients send pictures with an Idempotency-Key and ask again when a connection breaks. The detector
+is the bundled one, so that maps and masks are written; the model's text is a script. In the end
+`store verify` must find nothing, every accepted key must be one job, and each picture done once,
+with its map and its mask.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+import zlib
 from io import BytesIO
 from pathlib import Path
 
@@ -38,21 +41,26 @@ def find_port() -> int:
 
 
 def serve_scripted(data: Path, port: int) -> None:
-    """A station whose model only says "normal": the store and the queue are what is tested."""
+    """A station whose model says one thing of all: the store and the queue are what is tested."""
     import uvicorn
 
+    from anomalyr1.checkpoint import find_hint_folder
+    from anomalyr1.detectors.patch_memory import PatchMemoryDetector
     from anomalyr1.engines.scripted import ScriptedEngine
     from anomalyr1.inspector import Inspector
+    from anomalyr1.masks import build_masker
     from anomalyr1.server.app import build_app
     from anomalyr1.server.store import Store
 
     def say(prompt: object, pictures: object) -> str:
-        time.sleep(0.02)
-        return '<answer>{"verdict": "normal", "defects": []}</answer>'
+        defect = {"bbox_2d": [20, 20, 70, 70], "label": "dent", "description": ""}
+        return f"<answer>{json.dumps({'verdict': 'anomalous', 'defects': [defect]})}</answer>"
 
     store = Store.open(data)
     store.claim()
-    app = build_app(store, lambda name: Inspector(ScriptedEngine(say)))
+    detector = PatchMemoryDetector.load(find_hint_folder("nano"))
+    inspector = Inspector(ScriptedEngine(say), detector=detector, masker=build_masker("map"))
+    app = build_app(store, lambda name: inspector)
     uvicorn.run(app, port=port, log_level="error")
 
 
@@ -62,7 +70,7 @@ def send(port: int, keys: list[str], stop: threading.Event, worker: int) -> None
     number = 0
     while not stop.is_set():
         key = f"{worker}-{number}"
-        payload = draw_picture(hash(key) % 2**31)
+        payload = draw_picture(zlib.crc32(key.encode()))
         while True:
             try:
                 answer = httpx.post(
@@ -99,7 +107,7 @@ def main() -> None:
 
     from anomalyr1.server.maintenance import verify_store
     from anomalyr1.server.store import Store
-    from anomalyr1.server.tables import inspections, jobs
+    from anomalyr1.server.tables import inspection_pictures, inspections, jobs
 
     generator = random.Random(given.seed)
     with tempfile.TemporaryDirectory() as folder:
@@ -143,6 +151,13 @@ def main() -> None:
                     sa.select(inspections.c.state, sa.func.count()).group_by(inspections.c.state)
                 ).all()
             )
+            kinds = dict(
+                connection.execute(
+                    sa.select(inspection_pictures.c.kind, sa.func.count()).group_by(
+                        inspection_pictures.c.kind
+                    )
+                ).all()
+            )
         result = {
             "kills": given.kills,
             "accepted_jobs": len(keys),
@@ -150,13 +165,16 @@ def main() -> None:
             "lost": len(set(keys) - set(found)),
             "twice": len(found) - len(set(found)),
             "pictures": states,
+            "maps": kinds.get("map", 0),
+            "masks": kinds.get("mask", 0),
             "problems": [*problems, *health.problems],
             "files_without_row": health.num_loose,
         }
         store.close()
     given.out.write_text(json.dumps(result, indent=2) + "\n")
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
-    sys.exit(bool(result["lost"] or result["twice"] or result["problems"]))
+    is_whole = states == {"done": 2 * len(found)} and set(kinds.values()) == {2 * len(found)}
+    sys.exit(bool(result["lost"] or result["twice"] or result["problems"]) or not is_whole)
 
 
 if __name__ == "__main__":

@@ -71,6 +71,7 @@ class _Row:
         known = all(letter in tokens.letters for letter, _text in listed.options)
         options = listed.options if known else ()
         self._options = {letter: tokens.encode(text) for letter, text in options}
+        self._letters = {form for letter in self._options for form in tokens.letters[letter]}
         self._quote: list[int] | None = None
         self._refused: set[int] = set()
 
@@ -142,8 +143,7 @@ class _Row:
         scores[sorted(self._refused)] = -torch.inf
         if token == tokens.name and name in tokens.askings:
             _keep(scores, sorted({tokens.answers[letter] for letter in self._options}))
-        letters = {form for letter in self._options for form in tokens.letters[letter]}
-        if name == tokens.name and before in tokens.askings and token in letters:
+        elif name == tokens.name and before in tokens.askings and token in self._letters:
             _keep(scores, [tokens.closing])
 
     def _tell(self, scores: torch.Tensor, recent: tuple[int, ...]) -> bool:
