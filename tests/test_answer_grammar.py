@@ -42,7 +42,7 @@ def find_allowed(
     before: str = "Map: [7, 7, 7, 7]",
     options: dict[str, str] | None = None,
 ) -> set[int] | None:
-    """The tokens that may come next; None where all may."""
+    """The tokens that may come next; None where all may but the word of a tag without its "<"."""
     tokens = read_answer_tokens(tokenizer)
     assert tokens is not None
     grammar = AnswerGrammar(tokens, [as_listed(listed, options)])
@@ -55,6 +55,8 @@ def find_allowed(
     for length in range(3, len(ids) + 1):
         scores = grammar(torch.tensor([ids[:length]]), torch.zeros(1, size))
     allowed = set(torch.nonzero(scores[0] == 0)[:, 0].tolist())
+    if len(allowed) > size // 2:
+        allowed.add(tokens.name)
     return None if len(allowed) == size else allowed
 
 
@@ -266,7 +268,8 @@ def test_an_answer_to_a_question_is_a_letter_of_its_options(tokenizer: Any) -> N
     assert allowed == {tokenizer(f"<answer>{letter}")["input_ids"][-1] for letter in OPTIONS}
     ended = find_allowed(tokenizer, "It is odd.</think><answer>C", (), "", OPTIONS)
     assert ended == {tokenizer("</answer>")["input_ids"][0]}
-    assert find_allowed(tokenizer, "It is odd.</think><answer", ()) is None
+    free = find_allowed(tokenizer, "It is odd.</think><answer", ())
+    assert free is not None and len(free) == len(tokenizer.get_vocab()) - 1, "all but the end"
 
 
 def test_options_under_other_names_than_letters_are_left_alone(tokenizer: Any) -> None:
@@ -300,13 +303,32 @@ def test_kinds_are_free_where_a_region_has_none(tokenizer: Any) -> None:
         ('"}]}</answer>', True),
         ('"defects": []}</answer>', True),
         ("<answer>B</answer>", True),
-        ("<answer>", False),
         ("</think>", False),
     ],
 )
 def test_nothing_follows_the_answer(tokenizer: Any, written: str, is_over: bool) -> None:
     allowed = find_allowed(tokenizer, written, LISTED)
     assert allowed == ({tokenizer.eos_token_id} if is_over else None)
+
+
+@pytest.mark.parametrize(
+    "written", ["<answer>", '</think><answer>{"verdict": "normal', "<answer>B"]
+)
+def test_an_answer_does_not_end_before_its_tag(tokenizer: Any, written: str) -> None:
+    allowed = find_allowed(tokenizer, written, ())
+    assert allowed is not None and tokenizer.eos_token_id not in allowed
+    assert tokenizer("</answer>")["input_ids"][0] in allowed
+
+
+@pytest.mark.parametrize(("before", "opens"), [("a shallow", False), ("<", True), ("</", True)])
+def test_the_word_of_a_tag_stands_in_a_tag_only(tokenizer: Any, before: str, opens: bool) -> None:
+    tokens = read_answer_tokens(tokenizer)
+    assert tokens is not None
+    ids = tokenizer(f"It is {before}answer>", return_tensors="pt")["input_ids"]
+    place = ids[0].tolist().index(tokens.name)
+    scores = torch.zeros(1, len(tokenizer.get_vocab()))
+    scores = AnswerGrammar(tokens, [Listed()])(ids[:, :place], scores)
+    assert (scores[0, tokens.name] == 0) == opens
 
 
 @pytest.mark.parametrize(
@@ -346,6 +368,7 @@ def test_what_was_left_out_before_is_not_made_to_follow(tokenizer: Any) -> None:
     scores = torch.zeros(1, len(tokenizer.get_vocab()))
     scores[0, tokens.end] = -torch.inf
     constrained = AnswerGrammar(tokens, [Listed()])(torch.tensor([ids]), scores.clone())
+    scores[0, tokens.name] = -torch.inf
     assert torch.equal(constrained, scores), "nothing would be left"
 
 

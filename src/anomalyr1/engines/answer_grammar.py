@@ -26,9 +26,9 @@ _LIKELY = 0.5
 
 class AnswerGrammar(LogitsProcessor):  # type: ignore[misc]
     """Leaves out what would not continue the box of one of a prompt's regions that its answer has
-    not written yet, a fifth number in a box, further defects once all are written, and text after
-    the answer. Where no region is listed, or a box is begun that is not: numbers that leave a box
-    without area.
+    not written yet, a fifth number in a box, further defects once all are written, text after the
+    answer, and its end before its tag. Where no region is listed, or a box is begun that is not:
+    numbers that leave a box without area.
 
     A sentence that tells the map is told as the prompt does. Behind a box, kind and place are not
     those of other regions; before it, not such as no region has. Other words may be written: a
@@ -73,6 +73,7 @@ class _Row:
         self._options = {letter: tokens.encode(text) for letter, text in options}
         self._letters = {form for letter in self._options for form in tokens.letters[letter]}
         self._quote: list[int] | None = None
+        self._is_answering = False
         self._refused: set[int] = set()
 
     def constrain(self, scores: torch.Tensor, recent: tuple[int, ...]) -> None:
@@ -84,13 +85,25 @@ class _Row:
             self._go_on_with_box(scores, token, self._box)
         elif self._regions and not self._left:
             scores[tokens.defect_end] = -torch.inf
-        if (name, token) == (tokens.name, tokens.bracket) and slash in tokens.slashes:
-            _keep(scores, [tokens.end])
+        self._end_answer(scores, slash, name, token)
         if self._options:
             self._choose(scores, recent)
         if not self._tell(scores, recent):
             self._name_kind(scores, token)
             self._name_place(scores, recent)
+
+    def _end_answer(self, scores: torch.Tensor, slash: int, name: int, token: int) -> None:
+        """Begin an answer by its tag, and end the text behind its tag and not before."""
+        tokens = self._tokens
+        if token == tokens.name and name in tokens.askings:
+            self._is_answering = True
+        elif (name, token) == (tokens.name, tokens.bracket) and slash in tokens.slashes:
+            self._is_answering = False
+            _keep(scores, [tokens.end])
+        if self._is_answering:
+            scores[tokens.end] = -torch.inf
+        if token not in tokens.askings and token not in tokens.slashes:
+            scores[tokens.name] = -torch.inf
 
     def _follow(self, token: int) -> bool:
         """Take the last token into account: it opens a box, goes on with it or ends it. True when
