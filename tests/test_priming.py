@@ -47,8 +47,8 @@ def test_an_untrained_nano_copies_the_regions_of_its_prompt_one_after_the_other(
         right.append([best[place - 1] == ids[place] for place in places])
     assert {len(row) for row in right} == {12}
     assert np.mean(right) > 0.75, "of 2,560 tokens, the right one is the likeliest"
-    first = np.asarray(right)[:, [0, 4, 8]]
-    assert first.mean() > 0.75, "each box's first number too, which nothing in it announces"
+    next_ones = np.asarray(right)[:, [4, 8]]
+    assert next_ones.mean() > 0.85, "a next box's first number too, which nothing in it announces"
 
 
 def test_near_numbers_begin_alike_and_all_differ_from_words() -> None:
