@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 from trl import GRPOConfig
 
+from anomalyr1.training.shared_prefix import SharedPrefixGRPOTrainer
+
 QUESTION = "Is this product normal or anomalous? Reason, then answer. " * 4
 
 
@@ -98,6 +100,8 @@ def update(trainer: Any, inputs: dict[str, Any]) -> Callable[[], dict[str, torch
 
     def run() -> dict[str, torch.Tensor]:
         trainer.model.zero_grad()
+        if isinstance(trainer, SharedPrefixGRPOTrainer):
+            trainer._features.clear()  # a frozen tower computes as stock's does, every time
         trainer._compute_loss(trainer.model, inputs).backward()
         if torch.cuda.is_available():
             torch.cuda.synchronize()
