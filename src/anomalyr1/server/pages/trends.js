@@ -18,10 +18,10 @@ const refresh = attempt(async () => {
 function days(found) {
   if (!found.length) return el("p", { class: "soft" }, "Nothing inspected yet.");
   const most = Math.max(...found.map((day) => KINDS.reduce((sum, kind) => sum + (day[kind] ?? 0), 0)));
-  const width = 900 / found.length, used = Math.min(60, width * 0.7), height = (count) => 150 * count / most;
+  const width = 900 / Math.max(found.length, 12), used = Math.min(60, width * 0.7), height = (count) => 150 * count / most;
   return svg("svg", { class: "chart days", viewBox: "0 0 960 210", role: "img", "aria-label": `Verdicts on ${found.length} days, at most ${most} a day` }, svg("line", { x1: 40, x2: 950, y1: 170, y2: 170 }), svg("text", { x: 34, y: 26, "text-anchor": "end" }, String(most)), svg("text", { x: 34, y: 174, "text-anchor": "end" }, "0"),
     found.flatMap((day, index) => {
-      let top = 170; const x = 45 + width * index + (width - used) / 2;
+      let top = 170; const x = 945 - width * (found.length - index) + (width - used) / 2; // the latest day at the right
       const bars = KINDS.filter((kind) => day[kind]).map((kind) => { const tall = height(day[kind]); top -= tall; return svg("rect", { class: kind, x, y: top, width: used, height: tall }, svg("title", {}, `${day.day}: ${day[kind]} ${kind}`)); });
       return index % Math.ceil(found.length / 12) ? bars : [...bars, svg("text", { x: x + used / 2, y: 192, "text-anchor": "middle" }, day.day.slice(5))];
     }));
