@@ -30,17 +30,16 @@ def write_question_file(records: Sequence[Record], out: Path, *, seed: int) -> i
     """
     if (out / QUESTIONS_FILE).exists():
         raise InputError(f"{out} holds questions already: choose another --out or delete it")
-    kinds: dict[str, list[str]] = {}
+    kinds: dict[str, dict[str, None]] = {}  # of a category, each once, in order
     for record in records:
         if record.label == "anomalous":
-            kinds.setdefault(record.category, []).append(record.defect_type)
+            kinds.setdefault(record.category, {})[record.defect_type] = None
     entries: dict[str, Any] = {}
     knowledge: dict[str, dict[str, dict[str, str]]] = {}
     templates: dict[Path, str] = {}
     count = 0
     for number, record in enumerate(records):
-        others = tuple(dict.fromkeys(kinds.get(record.category, ())))
-        asked = write_question_records(record, seed, other_kinds=others)
+        asked = write_question_records(record, seed, other_kinds=kinds.get(record.category, ()))
         dataset, category = _name(record.dataset, "records"), _name(record.category, "part")
         place = f"{dataset}/{category}"
         for path in record.reference_paths:

@@ -49,7 +49,7 @@ def write_choice_reasoning(
             if record.label == "anomalous" and hint.regions:
                 sentences.append(describe_regions(hint.regions))
         sentences.append(_defect_evidence(record, regions, size_wh, rng))
-    sentences += [f"{FITS_BEST} {bare_option(right)}."]
+    sentences.append(f"{FITS_BEST} {bare_option(right)}.")
     sentences.append(pick(_CONCLUSIONS, rng).format(letter=question.answer))
     return " ".join(sentence for sentence in sentences if sentence)
 
