@@ -63,8 +63,7 @@ CHOICE = (
 )
 
 VERDICT_PROBE = '<answer>{"verdict": "'
-"""Put behind a prompt, it makes the next word the verdict: its probabilities are the score, read
-before a reasoning has settled the matter."""
+"""Put behind a prompt, it makes the next word the verdict, before any reasoning."""
 
 
 def _template_id(kind: str, *templates: str) -> str:

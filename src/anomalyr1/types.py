@@ -139,8 +139,9 @@ class Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a model wrote. `p_anomalous` is P(anomalous) / (P(anomalous) + P(normal)) of the verdict
-    asked for at once, without reasoning; None where no verdict was asked for. `image_sizes_wh` are
+    """What a model wrote. `p_anomalous` is P(anomalous) / (P(anomalous) + P(normal)) where its
+    reasoning decides or, where it has no such sentence, of the verdict asked for at once
+    (`engines.verdicts`); None where no verdict was asked for. `image_sizes_wh` are
     the sizes, in pixels, of the pictures as the model saw them, in prompt order. A model of others
     may refuse, its text then being the refusal, or fail: `problem` says how."""
 

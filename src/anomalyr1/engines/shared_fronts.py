@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.nn.utils.rnn import pad_sequence
 
 LEAST_SHARED_TOKENS = 24
 """A shorter common front costs more as a step of its own than it saves."""
@@ -207,16 +208,18 @@ def compute_fronts(
 def compute_next(
     model: Any, tails: Sequence[torch.Tensor], places: Sequence[int], fronts: Sequence[Layers]
 ) -> torch.Tensor:
-    """Logits (n, V) of what follows `tails`, text of one length, behind `fronts`.
+    """Logits (n, V) of what follows the text `tails` behind `fronts`.
 
     `places` are the positions of the tails' first tokens.
     """
-    length = len(tails[0])
-    positions = torch.tensor(places)[:, None] + torch.arange(length)
+    lengths = [len(tail) for tail in tails]
+    ids = pad_sequence(list(tails), batch_first=True, padding_side="left")
+    starts = torch.tensor(places) - ids.shape[1] + torch.tensor(lengths)
+    positions = starts[:, None] + torch.arange(ids.shape[1])
     widths = [front[0][0].shape[1] for front in fronts]
     logits: torch.Tensor = model(
-        input_ids=torch.stack(list(tails)).to(model.device),
-        attention_mask=build_mask(model, widths, [length] * len(tails)),
+        input_ids=ids.to(model.device),
+        attention_mask=build_mask(model, widths, lengths),
         position_ids=positions.expand(3, -1, -1).to(model.device),
         past_key_values=build_cache(model, fronts),
         use_cache=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from functools import lru_cache
 from threading import Event, Thread
 from typing import Any
@@ -21,10 +21,9 @@ from anomalyr1.engines.answer_grammar import AnswerGrammar
 from anomalyr1.engines.answer_tokens import read_answer_tokens
 from anomalyr1.engines.prompt_tokens import PreparedPrompt, prepare_prompts, render
 from anomalyr1.engines.shared_fronts import FrontCache, Layers, build_cache, compute_next
-from anomalyr1.prompts import INSPECTION_TEMPLATE_ID, VERDICT_PROBE
-from anomalyr1.types import BoxFrame, Completion, InputError, Prompt
-
-LABELS = ("anomalous", "normal")
+from anomalyr1.engines.verdicts import begin_verdict, name_verdict
+from anomalyr1.prompts import INSPECTION_TEMPLATE_ID
+from anomalyr1.types import BoxFrame, Completion, InputError, Label, Prompt
 
 
 class TransformersEngine:
@@ -118,7 +117,6 @@ class TransformersEngine:
     ) -> list[Completion]:
         """One completion a prompt, from caches of all tokens but the last."""
         fronts = self._fronts.prefill(self._model, [own.tokens.but_last() for own in prepared])
-        verdicts = self._probe_verdicts(prompts, prepared, fronts)
         input_ids, attention_mask = self._pad([own.tokens.ids for own in prepared])
         deltas = torch.tensor([[own.rope_delta] for own in prepared])
         self._backbone.rope_deltas = deltas.to(self._model.device)
@@ -137,13 +135,16 @@ class TransformersEngine:
         )
         written = output[:, input_ids.shape[1] :]
         logprobs = watch.finish(written)
+        answers = [self._until_end(row.tolist()) for row in written]
+        texts = self._processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
+        verdicts = self._probe_verdicts(prompts, prepared, fronts, texts)
         completions = []
         for index, (prompt, own) in enumerate(zip(prompts, prepared, strict=True)):
-            ids = self._until_end(written[index].tolist())
+            ids = answers[index]
             completions.append(
                 Completion(
                     record_id=prompt.record_id,
-                    text=self._processor.tokenizer.decode(ids, skip_special_tokens=True),
+                    text=texts[index],
                     num_tokens=len(ids),
                     num_prompt_tokens=len(own.tokens.ids),
                     finish_reason="length" if len(ids) >= limit else "stop",
@@ -258,9 +259,10 @@ class TransformersEngine:
         prompts: Sequence[Prompt],
         prepared: Sequence[PreparedPrompt],
         fronts: Sequence[Layers],
+        texts: Sequence[str],
     ) -> list[float | None]:
-        """P(anomalous) / (P(anomalous) + P(normal)) of each prompt's verdict: the next word after
-        VERDICT_PROBE. None for prompts that ask for a letter, and where neither word is likely.
+        """P(anomalous) / (P(anomalous) + P(normal)) where the answers `texts` decide, see
+        `begin_verdict`. None for prompts that ask for a letter, and where neither word is likely.
 
         `fronts` are the caches of the prompts but their last token."""
         verdicts: list[float | None] = [None] * len(prompts)
@@ -272,18 +274,25 @@ class TransformersEngine:
         if not asked:
             return verdicts
         tokenizer = self._processor.tokenizer
+        begun = [begin_verdict(texts[index]) for index in asked]
         # No template's last token reaches into the answer: it is the line break behind a role.
-        begun = tokenizer(VERDICT_PROBE, add_special_tokens=False)["input_ids"]
         tails = [
-            torch.cat([prepared[index].tokens.ids[-1:], torch.tensor(begun)]) for index in asked
+            torch.cat(
+                [
+                    prepared[index].tokens.ids[-1:],
+                    torch.tensor(tokenizer(probe, add_special_tokens=False)["input_ids"]),
+                ]
+            )
+            for index, (probe, _words) in zip(asked, begun, strict=True)
         ]
         places = [int(prepared[index].tokens.positions[:, -1].max()) for index in asked]
         logits = compute_next(self._model, tails, places, [fronts[index] for index in asked])
         shares = logits.float().softmax(-1)
-        anomalous, normal = (shares[:, _beginnings(tokenizer, word)].sum(-1) for word in LABELS)
-        total = anomalous + normal
-        for index, part, whole in zip(asked, anomalous, total, strict=True):
-            verdicts[index] = float(part / whole) if whole > 1e-6 else None
+        for index, own, (_probe, words) in zip(asked, shares, begun, strict=True):
+            beginnings = _beginnings(tokenizer, tuple(words.items()))
+            part = {label: float(own[tokens].sum()) for label, tokens in beginnings.items()}
+            total = sum(part.values())
+            verdicts[index] = part["anomalous"] / total if total > 1e-6 else None
         return verdicts
 
 
@@ -320,7 +329,12 @@ class _Watch:
 
 
 @lru_cache(maxsize=8)
-def _beginnings(tokenizer: Any, word: str) -> list[int]:
-    """Tokens that are the beginning of a word."""
+def _beginnings(tokenizer: Any, words: tuple[tuple[Label, str], ...]) -> Mapping[Label, list[int]]:
+    """The tokens that begin each verdict's words."""
+    found: dict[Label, list[int]] = {label: [] for label, _word in words}
     pieces = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
-    return [token for token, piece in enumerate(pieces) if piece and word.startswith(piece)]
+    for token, piece in enumerate(pieces):
+        label = name_verdict(piece, dict(words))
+        if label is not None:
+            found[label].append(token)
+    return found

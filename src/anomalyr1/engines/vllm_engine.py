@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +19,9 @@ from PIL import Image
 
 from anomalyr1.checkpoint import CheckpointSettings, Layout, find_layout, load_processor, shown_size
 from anomalyr1.engines.prompt_tokens import render
-from anomalyr1.prompts import INSPECTION_TEMPLATE_ID, VERDICT_PROBE
-from anomalyr1.types import BoxFrame, Completion, InputError, Prompt
+from anomalyr1.engines.verdicts import begin_verdict, name_verdict
+from anomalyr1.prompts import INSPECTION_TEMPLATE_ID
+from anomalyr1.types import BoxFrame, Completion, InputError, Label, Prompt
 
 PREFIX = "vllm:"
 MOST_PICTURES = 16
@@ -141,7 +142,8 @@ class VllmEngine:
         answers = self._write_answers(texts, pictures, begun, first, limit, common)
         for index, answer in zip(begun, answers, strict=True):
             written[index] = answer
-        verdicts = self._probe_verdicts(texts, pictures, asked)
+        said = [one.text for one in written]
+        verdicts = self._probe_verdicts(texts, pictures, asked, said)
         return [
             Completion(
                 record_id=prompt.record_id,
@@ -248,21 +250,23 @@ class VllmEngine:
         texts: Sequence[str],
         pictures: Sequence[Sequence[Image.Image]],
         asked: Sequence[bool],
+        said: Sequence[str],
     ) -> list[float | None]:
-        """P(anomalous) / (P(anomalous) + P(normal)) of the next word behind VERDICT_PROBE, from
-        the likeliest tokens; None for prompts that ask for a letter or where neither is among
-        them."""
+        """P(anomalous) / (P(anomalous) + P(normal)) where the answers `said` decide (see
+        `begin_verdict`), from the likeliest tokens; None for prompts that ask for a letter or
+        where neither is among them."""
         verdicts: list[float | None] = [None] * len(texts)
         places = [index for index, inspects in enumerate(asked) if inspects]
         if not places:
             return verdicts
+        begun = [begin_verdict(said[index]) for index in places]
         outputs = self._ask(
-            [texts[index] + VERDICT_PROBE for index in places],
+            [texts[index] + probe for index, (probe, _words) in zip(places, begun, strict=True)],
             [pictures[index] for index in places],
             [{"max_tokens": 1, "temperature": 0.0, "logprobs": PROBED_TOKENS} for _ in places],
         )
-        for index, output in zip(places, outputs, strict=True):
-            verdicts[index] = _read_verdict(output.outputs[0].logprobs)
+        for index, output, (_probe, words) in zip(places, outputs, begun, strict=True):
+            verdicts[index] = _read_verdict(output.outputs[0].logprobs, words)
         return verdicts
 
 
@@ -288,13 +292,12 @@ def _read(output: Any) -> _Written:
     )
 
 
-def _read_verdict(logprobs: Any) -> float | None:
-    shares = {"anomalous": 0.0, "normal": 0.0}
+def _read_verdict(logprobs: Any, words: Mapping[Label, str]) -> float | None:
+    shares: dict[Label, float] = dict.fromkeys(words, 0.0)
     for choice in (logprobs[0] if logprobs else {}).values():
-        piece = choice.decoded_token
-        for word in shares:
-            if piece and word.startswith(piece):
-                shares[word] += math.exp(choice.logprob)
+        label = name_verdict(choice.decoded_token or "", words)
+        if label is not None:
+            shares[label] += math.exp(choice.logprob)
     total = sum(shares.values())
     return shares["anomalous"] / total if total > 1e-6 else None
 
