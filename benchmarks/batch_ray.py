@@ -147,8 +147,8 @@ SAME = ("verdict", "anomaly_score", "detector_score", "raw_text", "reasoning", "
 
 def compare(batch: Path, findings: dict[str, Any]) -> dict[str, int]:
     """How a job's rows stand beside findings: text, scores, and defects with their masks."""
+    from anomalyr1.coco_masks import decode_mask
     from anomalyr1.distributed.reading import iterate_rows
-    from anomalyr1.distributed.shards import decode_mask
 
     rows = list(iterate_rows(str(batch)))
     ids = [row["record_id"] for row in rows]

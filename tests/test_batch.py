@@ -29,7 +29,6 @@ from anomalyr1.distributed.shards import (
     build_row,
     build_shard,
     count_rows,
-    decode_mask,
     load_rows,
     parse_row,
     read_counts,
@@ -80,14 +79,6 @@ def test_a_row_brings_back_finding_and_masks(tmp_path: Path) -> None:
     assert row["defects"][0]["mask"]["size"] == [48, 64]
     assert row["defects"][1]["mask"] is None
     assert read_counts(str(tmp_path / "a.parquet")) == count_rows([row])
-
-
-def test_masks_are_the_run_lengths_that_coco_defines() -> None:
-    # Column by column, zeros first: 2 zeros, 3 ones, 1 zero, in COCO's characters.
-    assert decode_mask({"size": [2, 3], "counts": "231"}).tolist() == [
-        [False, True, True],
-        [False, True, False],
-    ]
 
 
 def test_a_worker_writes_the_rows_that_the_inspector_finds(tmp_path: Path) -> None:

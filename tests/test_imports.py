@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "src" / "anomalyr1"
 
 LEVELS = (
     ("types",),
-    ("pixels", "geometry"),
+    ("pixels", "geometry", "coco_masks"),
     ("images",),
     ("adapters",),
     (

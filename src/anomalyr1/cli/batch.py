@@ -170,7 +170,7 @@ def report(
 
 def check_installed() -> None:
     """Raise InputError where the packages of the extra `batch` are not all there."""
-    for name in ("fsspec", "pyarrow", "pycocotools", "ray"):
+    for name in ("fsspec", "pyarrow", "ray"):
         if find_spec(name) is None:
             raise InputError(f"{name} is missing: pip install 'anomalyr1[batch]'")
 

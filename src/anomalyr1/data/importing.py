@@ -12,7 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anomalyr1.data.layouts import LAYOUTS, compare_counts, count_records, describe_counts
+from anomalyr1.coco_masks import decode_mask
+from anomalyr1.data.layouts import (
+    LAYOUTS,
+    MASK_READERS,
+    compare_counts,
+    count_records,
+    describe_counts,
+)
 from anomalyr1.data.mmad import PUBLISHED_COUNTS, Mmad, load_mmad, name_picture, name_subtask
 from anomalyr1.data.record_checks import find_problems
 from anomalyr1.data.records import write_records
@@ -70,6 +77,7 @@ def import_records(plan: ImportPlan) -> Imported:
     missing = set(mmad.missing) if mmad is not None else set()
     records = _mend_masks(records, plan, missing, notes)
     _check_files(records, missing)
+    records = _write_masks(records, plan, notes)
     is_file = plan.out_path.suffix == ".jsonl"
     records_file = plan.out_path if is_file else plan.out_path / RECORDS_FILE
     write_records(records_file, records)
@@ -155,6 +163,24 @@ def _check_files(records: Sequence[Record], missing: set[Path]) -> None:
     if problems:
         more = [f"... and {len(problems) - 20} more problems"] if len(problems) > 20 else []
         raise InputError("\n".join([*problems[:20], *more]))
+
+
+def _write_masks(records: list[Record], plan: ImportPlan, notes: list[str]) -> list[Record]:
+    """Records with the masks of a layout that keeps them in its annotations, written as PNG."""
+    if plan.layout not in MASK_READERS:
+        return records
+    masks = MASK_READERS[plan.layout](plan.source, records)
+    if not masks:
+        return records
+    if plan.out_path.suffix == ".jsonl":
+        raise InputError(f"{plan.source} holds masks: it needs a folder as --out for them")
+    paths = {name: plan.out_path / "masks" / f"{name}.png" for name in masks}
+    for name, path in paths.items():
+        write_png_atomic(path, decode_mask(masks[name]))
+    left = sum(one.label == "anomalous" and one.record_id not in masks for one in records)
+    if left:
+        notes.append(f"{left} anomalous pictures have no mask: a defect of theirs has a box alone")
+    return [replace(record, mask_path=paths.get(record.record_id)) for record in records]
 
 
 def _mend_masks(

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from anomalyr1.coco_masks import decode_mask, encode_mask
 from anomalyr1.distributed.storage import opened
 from anomalyr1.reporting.findings import build_finding_line, parse_finding_line
 from anomalyr1.types import Finding, InputError
@@ -79,22 +80,6 @@ def build_row(finding: Finding, masks: Sequence[NDArray[np.bool_]] = ()) -> dict
         defect["mask"] = encode_mask(masks[place]) if place < len(masks) else None
     cleaned: dict[str, Any] = _clean(fields)
     return cleaned
-
-
-def encode_mask(mask: NDArray[np.bool_]) -> dict[str, Any]:
-    """COCO's compressed run-length encoding of a mask, bool (H, W): size is [H, W]."""
-    from pycocotools import mask as coco
-
-    encoded = coco.encode(np.asfortranarray(mask, np.uint8))
-    return {"size": list(encoded["size"]), "counts": encoded["counts"].decode("ascii")}
-
-
-def decode_mask(encoded: Mapping[str, Any]) -> NDArray[np.bool_]:
-    """The mask, bool (H, W), of what `encode_mask` made."""
-    from pycocotools import mask as coco
-
-    counts = {"size": list(encoded["size"]), "counts": encoded["counts"].encode("ascii")}
-    return np.asarray(coco.decode(counts), np.bool_)
 
 
 def parse_row(row: Mapping[str, Any]) -> tuple[Finding, list[NDArray[np.bool_]]]:

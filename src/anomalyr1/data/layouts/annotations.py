@@ -1,4 +1,5 @@
-"""Your own annotations: COCO's JSON, and YOLO's text files. Boxes become the records' regions.
+"""Your own annotations: COCO's JSON, and YOLO's text files. Boxes become the records' regions, and
+COCO's segmentations their masks.
 
 COCO: one JSON file (or a folder with one) whose `file_name`s lie beside it, in images/ there, or
 in a folder of the file's own name without "instances_". YOLO::
@@ -13,9 +14,12 @@ A picture without annotations is normal.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anomalyr1.coco_masks import EncodedMask, count_pixels, encode_segmentation, unite_masks
 from anomalyr1.data.layouts.shared import check_folder, finish
 from anomalyr1.images import find_images, image_size
 from anomalyr1.types import InputError, Record, Region
@@ -23,28 +27,27 @@ from anomalyr1.types import InputError, Record, Region
 SPLIT_NAMES = {"train": "train", "val": "val", "valid": "val", "test": "test"}
 
 
+@dataclass(frozen=True, slots=True)
+class _Annotation:
+    """Of a COCO file, as it stands there."""
+
+    annotation_id: object
+    box: Any
+    defect_type: str
+    segmentation: object
+
+
 def load_coco(source: str | Path, *, max_references: int = 0, seed: int = 0) -> list[Record]:
     """Records of a COCO file: an annotation's `bbox` (x, y, width, height) is a region.
 
-    Masks, crowds and keypoints are not read. There are no references: split by `data fewshot`.
+    Masks are `read_coco_masks`'s; crowds count as any other annotation, keypoints are not read.
+    There are no references: split by `data fewshot`.
     """
     path = _find_coco_file(Path(source))
-    try:
-        document = json.loads(path.read_text(encoding="utf-8-sig"))
-        names = {entry["id"]: str(entry["name"]) for entry in document["categories"]}
-        images = {entry["id"]: str(entry["file_name"]) for entry in document["images"]}
-        boxes: dict[Any, list[tuple[Any, str]]] = {}
-        for entry in document["annotations"]:
-            boxes.setdefault(entry["image_id"], []).append(
-                (entry["bbox"], names[entry["category_id"]])
-            )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path}: is not a whole COCO file ({error}); it needs images, annotations, categories"
-        ) from error
+    images, annotations = _read_coco_file(path)
     problems = [
         f"{path}: annotations of image {key}, which is not listed"
-        for key in boxes
+        for key in annotations
         if key not in images
     ]
     records = []
@@ -53,9 +56,45 @@ def load_coco(source: str | Path, *, max_references: int = 0, seed: int = 0) -> 
         if picture is None:
             problems.append(f"{path}: picture {name} is not beside it, nor in images/")
             continue
-        regions = _build_regions(f"{path}: {name}", boxes.get(key, []), picture, problems)
+        boxes = [(one.box, one.defect_type) for one in annotations.get(key, [])]
+        regions = _build_regions(f"{path}: {name}", boxes, picture, problems)
         records.append(_build_record(name, picture, path.parent.resolve().name, "", regions))
     return finish(path, records, problems)
+
+
+def read_coco_masks(source: str | Path, records: Sequence[Record]) -> dict[str, EncodedMask]:
+    """By record id, the masks of `load_coco`'s records: the union of a picture's `segmentation`s.
+
+    A picture one of whose annotations is a box alone has none, since a mask would call that defect
+    normal. Raises one InputError with all segmentations that cannot be read, and with all pictures
+    whose mask would mark nothing.
+    """
+    path = _find_coco_file(Path(source))
+    images, annotations = _read_coco_file(path)
+    segmented = {
+        images[key]: found
+        for key, found in annotations.items()
+        if all(one.segmentation for one in found)
+    }
+    masks: dict[str, EncodedMask] = {}
+    problems: list[str] = []
+    for record in records:
+        size_wh = image_size(record.image_path)
+        parts = []
+        for one in segmented.get(record.record_id, []):
+            try:
+                parts.append(encode_segmentation(one.segmentation, size_wh))
+            except InputError as error:
+                problems.append(
+                    f"annotation {one.annotation_id} of {record.record_id}: segmentation: {error}; "
+                    "correct it, or remove it to import the box alone"
+                )
+        if parts:
+            masks[record.record_id] = unite_masks(parts)
+            if not count_pixels(masks[record.record_id]):
+                problems.append(f"{record.record_id}: its segmentations mark no pixel; draw them")
+    finish(path, list(records), problems)
+    return masks
 
 
 def load_yolo(root: str | Path, *, max_references: int = 0, seed: int = 0) -> list[Record]:
@@ -99,6 +138,24 @@ def _find_coco_file(source: Path) -> Path:
     if len(found) != 1:
         raise InputError(f"{source}: holds {len(found)} JSON files; name the one to read")
     return found[0]
+
+
+def _read_coco_file(path: Path) -> tuple[dict[Any, str], dict[Any, list[_Annotation]]]:
+    """File names by image id, and annotations by image id."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+        names = {entry["id"]: str(entry["name"]) for entry in document["categories"]}
+        images = {entry["id"]: str(entry["file_name"]) for entry in document["images"]}
+        annotations: dict[Any, list[_Annotation]] = {}
+        for entry in document["annotations"]:
+            kind = names[entry["category_id"]]
+            one = _Annotation(entry.get("id"), entry["bbox"], kind, entry.get("segmentation"))
+            annotations.setdefault(entry["image_id"], []).append(one)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path}: is not a whole COCO file ({error}); it needs images, annotations, categories"
+        ) from error
+    return images, annotations
 
 
 def _find_picture(path: Path, name: str) -> Path | None:
