@@ -64,6 +64,23 @@ def read_values(folder: Path) -> dict[str, float]:
     return {entry["name"]: entry["value"] for entry in metrics if entry["subset"] == "all"}
 
 
+def test_the_overlap_with_training_is_the_first_line_and_needs_no_second_run(
+    tmp_path: Path, asked: list[str]
+) -> None:
+    parts, out = write_parts(tmp_path), tmp_path / "out"
+    evaluate(parts, "--out", out)
+    assert "Overlap with training: not known" in (out / "report.html").read_text()
+    write_records(tmp_path / "train.jsonl", [Record("a", tmp_path / "bad1.png")])
+    evaluate(parts, "--manifest", tmp_path / "train.jsonl", "--out", out)
+    told = "Overlap with training: 1 of 4 test pictures are training pictures"
+    page = (out / "report.html").read_text()
+    assert page.index("<body>") < page.index(told) < page.index("<h1>")
+    settings = json.loads((out / "metrics.json").read_text())["settings"]
+    assert settings["overlap"].startswith(told)
+    assert settings["manifest"] == str(tmp_path / "train.jsonl")
+    assert len(asked) == 4
+
+
 def test_a_picture_that_failed_counts_as_unread_until_it_was_tried_again(
     tmp_path: Path, asked: list[str], refused: set[str]
 ) -> None:

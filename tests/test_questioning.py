@@ -95,6 +95,23 @@ def test_the_overlap_with_training_is_printed_and_kept(miniature: Path, tmp_path
     assert told in (tmp_path / "out/report.html").read_text()
 
 
+def test_scores_of_answers_from_anywhere_tell_the_overlap_of_their_pictures(
+    miniature: Path, tmp_path: Path
+) -> None:
+    record = choose(miniature)[0]
+    (answer,) = answer_into(tmp_path / "run", say("<answer>A</answer>"), [record], {})
+    file, trained = tmp_path / "run/answers.jsonl", tmp_path / "train.jsonl"
+    write_records(trained, [Record("a", miniature / answer.image, answer.dataset, "bottle")])
+    flags = ["--manifest", trained, "--out", tmp_path / "scores"]
+    told = "Overlap with training: 1 of 1 test pictures are training pictures"
+    assert told in " ".join(evaluate("score", file, "--data", miniature, *flags).split())
+    document = json.loads((tmp_path / "scores/scores.json").read_text())
+    assert document["settings"]["overlap"].startswith(told)
+    page = (tmp_path / "scores/report.html").read_text()
+    assert page.index(told) < page.index("<h1>")
+    assert "the test pictures are not there (--data)" in evaluate("score", file, *flags)
+
+
 @pytest.mark.parametrize("model", ["random", "majority", "detector:patch-memory"])
 def test_baselines_stand_in_the_same_table(model: str, miniature: Path, tmp_path: Path) -> None:
     evaluate("mmad", "--data", miniature, "--model", model, "--out", tmp_path)

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
-from anomalyr1.cli.console import err, follow, out, wait_for_model
+from anomalyr1.cli.console import err, follow, make_printable, out, wait_for_model
 from anomalyr1.cli.endpoint import (
     Concurrency,
     Prices,
@@ -22,7 +23,16 @@ from anomalyr1.cli.endpoint import (
 from anomalyr1.cli.evaluate_compare import compare
 from anomalyr1.cli.evaluate_mmad import mmad, score
 from anomalyr1.cli.inspect import check_choice, run_inspection
-from anomalyr1.cli.options import BatchSize, Device, Hint, Limit, Masks, MeasuredModel, Sam2Model
+from anomalyr1.cli.options import (
+    BatchSize,
+    Device,
+    Hint,
+    Limit,
+    Manifest,
+    Masks,
+    MeasuredModel,
+    Sam2Model,
+)
 from anomalyr1.types import InputError, Metric, Record
 
 if TYPE_CHECKING:
@@ -58,6 +68,7 @@ def records(
     draws: Annotated[
         int, typer.Option(min=1, help="With --shots: so many draws of references, seeds in a row.")
     ] = 1,
+    manifest: Manifest = None,
     batch_size: BatchSize = 8,
     concurrency: Concurrency = 8,
     timeout: Timeout = 120,
@@ -82,6 +93,7 @@ def records(
     from anomalyr1.data.records import load_records
     from anomalyr1.data.shots import draw_shots
     from anomalyr1.evaluation.cases import pair_findings
+    from anomalyr1.evaluation.overlap import word_overlap
     from anomalyr1.evaluation.shot_draws import average_draws, write_shots
     from anomalyr1.masks import MASKER_NAMES
     from anomalyr1.models import build_inspector, describe_weights
@@ -106,6 +118,10 @@ def records(
     loaded = loaded[:limit]
     for chosen in runs.values() if runs else [loaded]:
         pair_findings(chosen, [])  # records without a truth are refused before hours are spent
+    overlap = word_overlap(manifest, next(iter(runs.values()), loaded))  # all judge the same ones
+    if manifest is not None:
+        out.print(Text(make_printable(overlap)))
+    told = {"manifest": None if manifest is None else str(manifest), "overlap": overlap}
     settings: dict[str, object] = {
         "command": "evaluate records",
         "records": str(records_file),
@@ -129,7 +145,7 @@ def records(
         )
     at_once = choose_batch_size(model, batch_size, asking)
     if not runs:
-        metrics = _evaluate(inspector, loaded, out_dir, settings, at_once, seed)
+        metrics = _evaluate(inspector, loaded, out_dir, settings, told, at_once, seed)
         out.print(build_metric_table(metrics))
     measured: dict[ShotDraw, list[Metric]] = {}
     for (number, drawn), chosen in runs.items():
@@ -138,7 +154,7 @@ def records(
         if draws > 1:
             folder = folder / f"draw_{drawn}"
         own = settings | {"shots": number, "seed": drawn}
-        measured[number, drawn] = _evaluate(inspector, chosen, folder, own, at_once, drawn)
+        measured[number, drawn] = _evaluate(inspector, chosen, folder, own, told, at_once, drawn)
     print_usage(inspector)
     if measured:
         write_shots(out_dir / "shots.csv", measured)
@@ -150,9 +166,11 @@ def _evaluate(
     records: Sequence[Record],
     out_dir: Path,
     settings: dict[str, object],
+    told: Mapping[str, object],
     batch_size: int,
     seed: int,
 ) -> list[Metric]:
+    """The figures of one run. `told` are settings on which no finding depends."""
     from anomalyr1.evaluation.records import compute_metrics, write_metrics
     from anomalyr1.evaluation.report import write_evaluation_report
     from anomalyr1.run_folder import load_map, load_united_mask
@@ -166,8 +184,9 @@ def _evaluate(
         masks=lambda finding: load_united_mask(out_dir, finding),
         seed=seed,
     )
-    write_metrics(out_dir, metrics, settings)
-    report = write_evaluation_report(out_dir, metrics, records, findings, settings)
+    shown = {**settings, **told}
+    write_metrics(out_dir, metrics, shown)
+    report = write_evaluation_report(out_dir, metrics, records, findings, shown)
     err.print(f"report: {report}", highlight=False, soft_wrap=True)
     return metrics
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
 from anomalyr1.cli.console import err, make_printable, out
-from anomalyr1.cli.evaluate_mmad import build_score_table, read_settings
+from anomalyr1.cli.evaluate_mmad import build_score_table, find_folders, read_settings
 from anomalyr1.cli.options import Manifest
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def compare(
     )
     from anomalyr1.evaluation.compare_report import write_comparison
     from anomalyr1.evaluation.mmad_scores import PROTOCOLS
-    from anomalyr1.evaluation.overlap import word_overlap
+    from anomalyr1.evaluation.overlap import word_answers_overlap
     from anomalyr1.types import InputError
 
     if len(runs) < 2:
@@ -56,7 +56,7 @@ def compare(
     differences = [compute_difference(built[0], run, common, seed=seed) for run in built[1:]]
     folders = [data] if data is not None else find_folders(settings)
     known = manifest or next((Path(g["manifest"]) for g in settings if g.get("manifest")), None)
-    overlap = word_overlap(known, folders, {key[0] for key in common})
+    overlap = word_answers_overlap(known, folders, {key[0] for key in common})
     path = write_comparison(
         out_dir, built, common, tables, differences,
         overlap=overlap, settings=settings, picture_folders=folders,
@@ -87,9 +87,3 @@ def name_runs(paths: list[Path]) -> list[str]:
         name if names.count(name) == 1 else f"{name} ({place})"
         for place, name in enumerate(names, start=1)
     ]
-
-
-def find_folders(settings: list[dict[str, Any]]) -> list[Path]:
-    """The data folders that the runs name."""
-    paths = [Path(str(given["data"])) for given in settings if given.get("data")]
-    return list(dict.fromkeys(path if path.is_dir() else path.parent for path in paths))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -70,7 +70,6 @@ def mmad(
     Example: anomalyr1 evaluate mmad --data MMAD --model nano --shots 1 --out results
     """
     from anomalyr1.data.mmad import load_mmad, name_picture, word_missing
-    from anomalyr1.evaluation.overlap import word_overlap
     from anomalyr1.models import build_inspector, describe_weights
     from anomalyr1.preparation import WORKING_SIDE
     from anomalyr1.prompts import CHOICE_TEMPLATE_ID
@@ -135,10 +134,7 @@ def mmad(
     print_usage(inspector)
     settings["missing_files"] = len(missing)
     if manifest is not None:
-        root = data if data.is_dir() else data.parent
-        overlap = word_overlap(manifest, [root], map(name_picture, records))
-        out.print(Text(make_printable(overlap)))
-        settings["overlap"] = overlap
+        settings["overlap"] = tell_overlap(manifest, settings, map(name_picture, records))
     write_both(out_dir, answers, settings, seed, ("mmad", "strict"), prices=asking.prices)
     failed = [str(one.details["error"]) for one in answers if one.details.get("error")]
     if failed:
@@ -164,11 +160,13 @@ def score(
     data: Annotated[
         Path | None, typer.Option(help="Check the answers against this question file or folder.")
     ] = None,
+    manifest: Manifest = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap.")] = 0,
 ) -> None:
     """Score answers from anywhere, those of MMAD's published runners too.
 
-    With both protocols, scores.csv holds `mmad` and scores_strict.csv `strict`.
+    With both protocols, scores.csv holds `mmad` and scores_strict.csv `strict`. For --manifest, the
+    pictures are looked for in --data, or where the run's settings say.
 
     Example: anomalyr1 evaluate score answers_1_shot.json --protocol mmad --out results
     """
@@ -184,7 +182,11 @@ def score(
     if data is not None:
         notes = check_answers(answers, load_mmad(data, allow_missing=True).records)
     own = {"command": "evaluate score", "answers": str(answers_file), "seed": seed}
+    given = {"data": data, "manifest": manifest}
+    own |= {name: str(path) for name, path in given.items() if path is not None}
     settings = read_settings(answers_file) | own
+    if manifest is not None:
+        settings["overlap"] = tell_overlap(manifest, settings, (one.image for one in answers))
     chosen = (protocol,) if protocol else PROTOCOLS
     write_both(out_dir, answers, settings, seed, chosen, notes)
 
@@ -232,12 +234,28 @@ def write_both(
             path = write_scores(out_dir, table, settings=settings, faults=faults, stem=stem)
             err.print(f"{table.protocol}: {path}", highlight=False, soft_wrap=True)
     if out_dir is not None:
-        overlap = str(settings.get("overlap") or word_overlap(None, (), ()))
+        overlap = str(settings.get("overlap") or word_overlap(None, ()))
         name = str(settings.get("model") or settings.get("answers"))
         report = write_score_report(
             out_dir / "report.html", name, tables, overlap=overlap, settings=settings
         )
         err.print(f"report: {report}", highlight=False, soft_wrap=True)
+
+
+def tell_overlap(manifest: Path, settings: Mapping[str, object], images: Iterable[str]) -> str:
+    """Print and return the overlap of training with answers' pictures, which are looked for in the
+    data that the settings name."""
+    from anomalyr1.evaluation.overlap import word_answers_overlap
+
+    overlap = word_answers_overlap(manifest, find_folders([settings]), images)
+    out.print(Text(make_printable(overlap)))
+    return overlap
+
+
+def find_folders(settings: Sequence[Mapping[str, object]]) -> list[Path]:
+    """The data folders that the settings of runs name."""
+    paths = [Path(str(given["data"])) for given in settings if given.get("data")]
+    return list(dict.fromkeys(path if path.is_dir() else path.parent for path in paths))
 
 
 def read_settings(path: Path) -> dict[str, Any]:

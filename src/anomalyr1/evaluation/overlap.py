@@ -100,11 +100,21 @@ def compute_overlap(manifest: Path, records: Sequence[Record]) -> Overlap:
     )
 
 
-def word_overlap(manifest: Path | None, folders: Sequence[Path], images: Iterable[str]) -> str:
-    """The overlap as a sentence, or why it is not known. `images` are answers' pictures, looked for
-    below `folders`."""
+def word_overlap(manifest: Path | None, records: Sequence[Record], num_missing: int = 0) -> str:
+    """The overlap as a sentence, or why it is not known. `num_missing` pictures are not among the
+    records, since they are not there."""
     if manifest is None:
         return "Overlap with training: not known, no training manifest was given (--manifest)."
+    if not records:
+        return "Overlap with training: not known, the test pictures are not there (--data)."
+    missing = f" {num_missing} test pictures are not there and were not compared."
+    return compute_overlap(manifest, records).sentence() + (missing if num_missing else "")
+
+
+def word_answers_overlap(
+    manifest: Path | None, folders: Sequence[Path], images: Iterable[str]
+) -> str:
+    """`word_overlap` of answers' pictures, `images`, which are looked for below `folders`."""
     wanted = sorted(set(images))
     records = []
     for image in wanted:
@@ -113,11 +123,7 @@ def word_overlap(manifest: Path | None, folders: Sequence[Path], images: Iterabl
         if found and len(parts) > 1 and ".." not in parts:
             category = parts[0] if parts[1] in ("train", "test") else parts[1]
             records.append(Record(image, found[0], dataset=parts[0], category=category))
-    if not records:
-        return "Overlap with training: not known, the test pictures are not there (--data)."
-    left = len(wanted) - len(records)
-    missing = f" {left} test pictures are not there and were not compared." if left else ""
-    return compute_overlap(manifest, records).sentence() + missing
+    return word_overlap(manifest, records, len(wanted) - len(records))
 
 
 def name_product(dataset: str, category: str) -> str:

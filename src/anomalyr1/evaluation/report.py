@@ -120,7 +120,8 @@ def write_evaluation_report(
 
     `metrics` are those of `compute_metrics`. Pictures of mistakes are the finding's overlay if it
     lies in `out_dir`, else the record's picture, else none; they are embedded at most 480 pixels
-    long, 8 of each kind of mistake. Raises InputError where records and findings do not pair.
+    long, 8 of each kind of mistake. The settings' `overlap` is the page's first line. Raises
+    InputError where records and findings do not pair.
     """
     pairs = pair_findings(records, findings)
     environment = build_page_environment()
