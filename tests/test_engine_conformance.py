@@ -118,7 +118,7 @@ def test_prompts_with_one_two_and_three_pictures_share_a_call_and_keep_their_ord
 
 
 def test_no_prompts_give_no_completions(engine: Engine) -> None:
-    assert engine.generate([], []) == []
+    assert list(engine.generate([], [])) == []
 
 
 def read(engine: Engine, asked: Ask, original_wh: tuple[int, int]) -> Response:

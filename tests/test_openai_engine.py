@@ -21,6 +21,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from anomalyr1 import cli
+from anomalyr1.cli.inspect import run_inspection
 from anomalyr1.data.records import write_records
 from anomalyr1.engines.chat_messages import encode_picture
 from anomalyr1.engines.openai_engine import OpenAIEngine, OpenAISettings, split_name
@@ -28,6 +29,7 @@ from anomalyr1.evaluation.answers import load_answers
 from anomalyr1.inspector import Inspector
 from anomalyr1.models import build_inspector
 from anomalyr1.prompts import build_inspection_prompt
+from anomalyr1.questioning import answer_into
 from anomalyr1.types import Completion, InputError, Question, Record, RefusedError
 
 Reply = tuple[int, dict[str, Any] | bytes, dict[str, str]]
@@ -117,7 +119,7 @@ def ask(
     record = make_record(Path("part.png"))
     prompt = build_inspection_prompt(record, num_references=1, hint=None)
     picture = Image.new("RGB", size_wh, "grey")
-    return engine.generate([prompt] * count, [[picture, picture]] * count)
+    return list(engine.generate([prompt] * count, [[picture, picture]] * count))
 
 
 def test_the_prompt_travels_in_the_format_of_the_official_client(
@@ -254,6 +256,52 @@ def test_a_refused_key_ends_a_run_after_as_many_requests_as_run_at_once(
     with pytest.raises(RefusedError, match="OPENAI_API_KEY"):
         list(getattr(inspector, what)(records))
     assert len(endpoint.requests) <= 12
+
+
+@pytest.mark.parametrize("file", ["answers.jsonl", "findings.jsonl"])
+def test_what_came_is_on_disk_before_a_slow_answer_behind_it_which_holds_up_no_other_request(
+    file: str, serve: Callable[..., Endpoint], tmp_path: Path
+) -> None:
+    release, slow_came, all_asked = (threading.Event() for _ in range(3))
+
+    def script(number: int, request: dict[str, Any]) -> Reply:
+        if number == 7:
+            all_asked.set()
+        if "part 3" in str(request["messages"]):
+            release.wait(5)
+            slow_came.set()
+        return say("<answer>A</answer>")
+
+    def start(folder: Path) -> Iterator[object]:
+        inspector = Inspector(make_engine(endpoint, concurrency=2))
+        if file == "answers.jsonl":
+            return answer_into(folder, inspector, records, {})
+        return run_inspection(inspector, records, folder, {}, batch_size=8, seed=0)
+
+    def read_lines(folder: Path) -> list[dict[str, Any]]:
+        lines = (folder / file).read_text().splitlines()
+        return [json.loads(line) | {"seconds": 0} for line in lines]
+
+    endpoint = serve(script)
+    picture = make_picture(tmp_path / "a.png")
+    asked = [
+        Question(f"Is part {number} whole?", {"A": "Yes", "B": "No"}, "A") for number in range(8)
+    ]
+    records = [
+        Record(f"{number}#0", picture, category=f"part {number}", question=question)
+        for number, question in enumerate(asked)
+    ]
+    cut = start(tmp_path / "cut")
+    for _ in range(3):
+        next(cut)
+    assert [len(read_lines(tmp_path / "cut")), slow_came.is_set()] == [3, False]
+    assert all_asked.wait(5) and not slow_came.is_set()
+    release.set()
+    cut.close()  # type: ignore[attr-defined]
+    assert len(read_lines(tmp_path / "cut")) == 3
+    for folder in ("cut", "whole"):
+        assert len(list(start(tmp_path / folder))) == 8
+    assert read_lines(tmp_path / "cut") == read_lines(tmp_path / "whole")
 
 
 def test_a_server_that_does_not_answer_in_time_is_an_error(serve: Callable[..., Endpoint]) -> None:

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,7 +137,7 @@ def test_the_product_is_named_only_by_the_domain_knowledge(miniature: Path) -> N
     mmad = load_mmad(miniature)
     for knows in (False, True):
         records = choose_questions(mmad, shots=1, domain_knowledge=knows, limit=1)
-        make_inspector(script, hint=False).answer_records(records)
+        list(make_inspector(script, hint=False).answer_records(records))
     plain, knowing = (
         json.dumps([part for m in one.messages for part in m.parts]) for one in prompts
     )
@@ -172,7 +172,7 @@ def test_a_batch_that_was_cut_in_two_is_put_to_the_model_as_it_was(
     ask = inspector.answer_records
     records = choose(miniature, 12)
 
-    def watch(records: Sequence[Record], **options: object) -> list[Answered]:
+    def watch(records: Sequence[Record], **options: object) -> Iterator[Answered]:
         batches.append(len(records))
         return ask(records)
 

@@ -21,8 +21,8 @@ from anomalyr1.geometry import to_original
 from anomalyr1.images import load_image
 from anomalyr1.masks import Masker, build_masker
 from anomalyr1.parsing import parse_inspection
-from anomalyr1.preparation import Prepared, Preparer, load_detector
-from anomalyr1.prompts import build_choice_prompt
+from anomalyr1.preparation import Prepared, Preparer, PromptBuilder, load_detector
+from anomalyr1.prompts import build_choice_prompt, build_inspection_prompt
 from anomalyr1.types import (
     Anomaly,
     Box,
@@ -128,92 +128,101 @@ class Inspector:
         record = Record(name, Path(name), category=category, knowledge=knowledge)
         shown = [load_image(source) for source in references]
         prepared = self._preparer.prepare(record, picture, shown, start)
-        return self._finish([prepared], seed)[0]
+        start = time.perf_counter()
+        (said,) = self._engine.generate([prepared.prompt], [prepared.shown], seed=seed)
+        return self._conclude(prepared, said, time.perf_counter() - start)
 
     def inspect_records(
         self, records: Iterable[Record], *, batch_size: int = 8, seed: int = 0
     ) -> Iterator[Inspection]:
         """Inspect records in order, a batch at a time; one that cannot be read is a finding with
-        its error, and the others go on. `seconds` of a finding is its share of its batch."""
+        its error, and the others go on.
+
+        Each comes as soon as the model has said what it says to it and to those before it.
+        `seconds` of a finding is its own time and its share of what its batch took together.
+        """
         waiting = iter(records)
         while batch := list(islice(waiting, batch_size)):
-            results: dict[int, Inspection] = {}
-            prepared: dict[int, Prepared] = {}
-            for place, record in enumerate(batch):
-                try:
-                    prepared[place] = self._preparer.prepare_record(record)
-                except InputError as error:
-                    results[place] = self._failed(record, error)
-            finished = self._finish_or_fail(list(prepared.values()), seed)
-            results.update(zip(prepared, finished, strict=True))
-            for place in range(len(batch)):
-                yield results[place]
+            said = self._ask(batch, build_inspection_prompt, seed)
+            for record, (prepared, completion, seconds) in zip(batch, said, strict=True):
+                yield self._conclude_or_fail(record, prepared, completion, seconds)
 
     def answer_records(
         self, records: Sequence[Record], *, seed: int = 0, untagged: bool = False
-    ) -> list[Answered]:
+    ) -> Iterator[Answered]:
         """Answers to the records' multiple-choice questions, all put to the model at once.
 
-        `untagged` as in `parse_choice`. A question that cannot be put, or that the model fails at,
-        has an error; the others are answered. `seconds` is each one's share.
+        Each comes, and counts its `seconds`, as in `inspect_records`. `untagged` as in
+        `parse_choice`. A question that cannot be put, or that the model fails at, has an error; the
+        others are answered.
         """
-        start = time.perf_counter()
-        results: dict[int, Answered] = {}
-        prepared: dict[int, Prepared] = {}
-        for place, record in enumerate(records):
+        said = self._ask(records, build_choice_prompt, seed)
+        for record, (prepared, completion, seconds) in zip(records, said, strict=True):
+            if prepared is None:
+                yield fail_question(record, str(completion))
+            else:
+                answered = read_answer(prepared, completion, untagged)
+                yield replace(answered, seconds=prepared.seconds + seconds)
+
+    def _ask(
+        self, records: Sequence[Record], build: PromptBuilder, seed: int
+    ) -> Iterator[tuple[Prepared | None, Completion | InputError, float]]:
+        """Of each record: how it was put (None where it could not be), what was said to it or why
+        nothing was, and the seconds that this took."""
+        prepared: list[Prepared | InputError] = []
+        for record in records:
             try:
-                prepared[place] = self._preparer.prepare_record(record, build_choice_prompt)
+                prepared.append(self._preparer.prepare_record(record, build))
             except InputError as error:
-                results[place] = fail_question(record, str(error))
-        completions = self._generate_or_fail(list(prepared.values()), seed)
-        for (place, one), said in zip(prepared.items(), completions, strict=True):
-            results[place] = read_answer(one, said, untagged)
-        share = (time.perf_counter() - start) / max(1, len(records))
-        return [replace(results[place], seconds=share) for place in range(len(records))]
+                prepared.append(error)
+        put = [one for one in prepared if isinstance(one, Prepared)]
+        said = self._generate_or_fail(put, seed)
+        for one in prepared:
+            yield (None, one, 0.0) if isinstance(one, InputError) else (one, *next(said))
 
     def _generate_or_fail(
-        self, prepared: list[Prepared], seed: int
-    ) -> list[Completion | InputError]:
+        self, prepared: Sequence[Prepared], seed: int
+    ) -> Iterator[tuple[Completion | InputError, float]]:
+        """What is said, with its seconds; from the first that the model cannot take on, prompts are
+        put one by one, to name the culprit."""
         if not prepared:
-            return []
+            return
+        num_said, start = 0, time.perf_counter()
         try:
-            return list(
-                self._engine.generate(
-                    [one.prompt for one in prepared], [one.shown for one in prepared], seed=seed
-                )
+            completions = self._engine.generate(
+                [one.prompt for one in prepared], [one.shown for one in prepared], seed=seed
             )
+            # A list is whole by now, and each of it took its share; an iterator has only begun.
+            share = (time.perf_counter() - start) / len(prepared)
+            start = time.perf_counter()
+            for said in completions:
+                yield said, share + time.perf_counter() - start
+                num_said, start = num_said + 1, time.perf_counter()
         except RefusedError:
             raise
         except InputError as error:
             if len(prepared) == 1:
-                return [error]
-            return [said for one in prepared for said in self._generate_or_fail([one], seed)]
+                yield error, time.perf_counter() - start
+                return
+            for one in prepared[num_said:]:
+                yield from self._generate_or_fail([one], seed)
 
-    def _finish_or_fail(self, prepared: list[Prepared], seed: int) -> list[Inspection]:
-        """A batch whose pictures the model cannot take is tried one by one, to name the culprit."""
+    def _conclude_or_fail(
+        self,
+        record: Record,
+        prepared: Prepared | None,
+        said: Completion | InputError,
+        seconds: float,
+    ) -> Inspection:
+        if isinstance(said, InputError):
+            return self._failed(record, said)
+        assert prepared is not None
         try:
-            return self._finish(prepared, seed)
-        except RefusedError:
-            raise
+            return self._conclude(prepared, said, seconds)
         except InputError as error:
-            if len(prepared) == 1:
-                return [self._failed(prepared[0].record, error)]
-            return [self._finish_or_fail([one], seed)[0] for one in prepared]
+            return self._failed(record, error)
 
-    def _finish(self, prepared: list[Prepared], seed: int) -> list[Inspection]:
-        if not prepared:
-            return []
-        start = time.perf_counter()
-        completions = self._engine.generate(
-            [one.prompt for one in prepared], [one.shown for one in prepared], seed=seed
-        )
-        share = (time.perf_counter() - start) / len(prepared)
-        return [
-            self._conclude(one, completion, share)
-            for one, completion in zip(prepared, completions, strict=True)
-        ]
-
-    def _conclude(self, prepared: Prepared, completion: Completion, share: float) -> Inspection:
+    def _conclude(self, prepared: Prepared, completion: Completion, seconds: float) -> Inspection:
         start = time.perf_counter()
         if completion.finish_reason == "error":
             return self._failed(prepared.record, InputError(completion.problem))
@@ -233,7 +242,7 @@ class Inspector:
         if self._masker is not None and boxes:
             masks = self._masker.masks(prepared.picture, boxes, anomaly_map)
         finding = self._build_finding(prepared, completion, response, anomaly_map)
-        seconds = prepared.seconds + share + time.perf_counter() - start
+        seconds += prepared.seconds + time.perf_counter() - start
         return Inspection(
             replace(finding, seconds=seconds), prepared.picture, tuple(masks), anomaly_map
         )

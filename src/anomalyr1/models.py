@@ -42,7 +42,7 @@ class RecordInspector(Protocol):
 
     def answer_records(
         self, records: Sequence[Record], *, seed: int = 0, untagged: bool = False
-    ) -> list[Answered]: ...
+    ) -> Iterable[Answered]: ...
 
 
 def name_detector(model: str) -> str | None:

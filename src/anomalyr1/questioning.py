@@ -121,24 +121,23 @@ def answer_into(
         done = _load_done(path, set(ids))
         for start in range(0, len(records), batch_size):
             batch = records[start : start + batch_size]
-            fresh: dict[str, Answered] = {}
-            if any(record.record_id not in done for record in batch):
-                found = inspector.answer_records(batch, seed=seed, untagged=untagged)
-                fresh = {one.record.record_id: one for one in found}
-                num_failed = num_failed + 1 if all(one.error for one in found) else 0
-            for record in batch:
-                if record.record_id not in done:
-                    one = fresh[record.record_id]
-                    done[record.record_id] = describe(one)
-                    times.write(
-                        json.dumps({"question_id": record.record_id, "seconds": one.seconds})
-                    )
-                    answers.write(build_answer_line(done[record.record_id]))
-                yield done[record.record_id]
+            if all(record.record_id in done for record in batch):
+                yield from (done[record.record_id] for record in batch)
+                continue
+            errors = []
+            for one in inspector.answer_records(batch, seed=seed, untagged=untagged):
+                errors.append(one.error)
+                name = one.record.record_id
+                if name not in done:
+                    done[name] = describe(one)
+                    times.write(json.dumps({"question_id": name, "seconds": one.seconds}))
+                    answers.write(build_answer_line(done[name]))
+                yield done[name]
+            num_failed = num_failed + 1 if all(errors) else 0
             if num_failed >= MAX_FAILED_BATCHES:
                 raise InputError(
                     f"{num_failed} batches in a row have no answer, the last for: "
-                    f"{found[-1].error}; what is written stays, give the command again to go on"
+                    f"{errors[-1]}; what is written stays, give the command again to go on"
                 )
     _write_in_order(path, [done[record_id] for record_id in ids])
 

@@ -53,10 +53,18 @@ def read_prices(text: str | None) -> tuple[float, float] | None:
 
 
 def choose_batch_size(model: str, batch_size: int, asking: OpenAISettings) -> int:
-    """Records put at once: for an endpoint at least as many as requests may be under way."""
+    """Records put at once: for an endpoint at least twice as many as requests may be under way, so
+    that others go on while one is slow.
+
+    >>> from anomalyr1.engines.openai_engine import OpenAISettings
+    >>> choose_batch_size("openai:http://127.0.0.1:8000/v1#NAME", 8, OpenAISettings(concurrency=8))
+    16
+    """
     from anomalyr1.models import OPENAI_PREFIX
 
-    return max(batch_size, asking.concurrency) if model.startswith(OPENAI_PREFIX) else batch_size
+    return (
+        max(batch_size, 2 * asking.concurrency) if model.startswith(OPENAI_PREFIX) else batch_size
+    )
 
 
 def print_usage(inspector: RecordInspector) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from typing import Protocol
 
 from PIL import Image
@@ -35,9 +35,10 @@ class Engine(Protocol):
         max_new_tokens: int | None = None,
         temperature: float = 0.0,
         seed: int = 0,
-    ) -> list[Completion]:
+    ) -> Iterable[Completion]:
         """One completion a prompt, in order; `pictures[i]` are those `prompts[i]` indexes.
 
+        A list, or an iterator that gives each one as soon as it and those before it are there.
         Temperature 0 is greedy. The text of one prompt does not depend on the others in the call.
         A prompt that cannot be put is an InputError or a completion whose `finish_reason` is
         "error". `tests/test_engine_conformance.py` is this protocol as tests.

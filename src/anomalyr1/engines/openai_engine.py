@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import repeat
@@ -144,11 +144,15 @@ class OpenAIEngine:
         max_new_tokens: int | None = None,
         temperature: float = 0.0,
         seed: int = 0,
-    ) -> list[Completion]:
-        """One completion a prompt, in order. Raises InputError where every request would fail: a
-        key that is refused, a model or path that is not there."""
+    ) -> Iterator[Completion]:
+        """One completion a prompt, in order, each as soon as it and those before it are there: a
+        slow one holds up none of the other requests.
+
+        Raises InputError where every request would fail: a key that is refused, a model or path
+        that is not there.
+        """
         if not prompts:
-            return []
+            return
         options: dict[str, Any] = {
             "max_tokens": max_new_tokens or self.settings.max_new_tokens,
             "temperature": temperature,
@@ -157,7 +161,7 @@ class OpenAIEngine:
         if self._asking.logprobs:
             options["logprobs"] = True
         with ThreadPoolExecutor(min(self._asking.concurrency, len(prompts))) as pool:
-            return list(pool.map(self._complete, prompts, pictures, repeat(options)))
+            yield from pool.map(self._complete, prompts, pictures, repeat(options))
 
     def stream(
         self,

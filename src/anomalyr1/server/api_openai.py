@@ -100,13 +100,13 @@ async def complete(station: Here, chat: Chat) -> Response:
             stream = inspector.engine.stream(prompt, pictures, max_new_tokens=limit)
             with closing(stream) as written:
                 return _pass_on(written, pieces, loop, hung_up)
-        done = inspector.engine.generate(
+        (done,) = inspector.engine.generate(
             [prompt],
             [pictures],
             max_new_tokens=limit,
             temperature=chat.temperature,
             seed=chat.seed,
-        )[0]
+        )
         if chat.stream:
             loop.call_soon_threadsafe(pieces.put_nowait, done.text)
         return done
