@@ -42,7 +42,8 @@ def find_allowed(
     before: str = "Map: [7, 7, 7, 7]",
     options: dict[str, str] | None = None,
 ) -> set[int] | None:
-    """The tokens that may come next; None where all may but the word of a tag without its "<"."""
+    """The tokens that may come next; None where all may but the word of a tag without its "<" and
+    the key of a box without its brace."""
     tokens = read_answer_tokens(tokenizer)
     assert tokens is not None
     grammar = AnswerGrammar(tokens, [as_listed(listed, options)])
@@ -56,7 +57,7 @@ def find_allowed(
         scores = grammar(torch.tensor([ids[:length]]), torch.zeros(1, size))
     allowed = set(torch.nonzero(scores[0] == 0)[:, 0].tolist())
     if len(allowed) > size // 2:
-        allowed.add(tokens.name)
+        allowed |= {tokens.name, tokens.key}
     return None if len(allowed) == size else allowed
 
 
@@ -250,6 +251,27 @@ def test_the_option_that_fits_is_quoted_word_for_word(
     assert firsts <= allowed and len(allowed) == len(texts)
 
 
+PLACES = {"A": "Top", "B": "Top left.", "C": "Centre", "D": "left"}
+
+
+@pytest.mark.parametrize(
+    ("said", "begun", "texts"),
+    [
+        ("It is bright at the centre, at the bottom.", "", {" Centre"}),
+        ("It is bright at the centre. There is a cut at the top.", "", {" Top"}),
+        ("There is a cut at the top left.", " Top", {" left"}),
+        ("There is a cut at the top, not at the left.", "", {" left"}),
+        ("There is a cut at the bottom.", "", {" Top", " Centre", " left"}),
+    ],
+)
+def test_the_option_that_was_named_last_is_the_one_that_fits(
+    tokenizer: Any, said: str, begun: str, texts: set[str]
+) -> None:
+    written = f"{said} What fits best is:{begun}"
+    allowed = find_allowed(tokenizer, written, (), "", PLACES)
+    assert allowed == {tokenizer(text)["input_ids"][0] for text in texts}
+
+
 @pytest.mark.parametrize(
     ("quoted", "letter"), [(" Thread pull.", "A"), (" Thread, bent.", "B"), (" 2.5 holes.", "C")]
 )
@@ -320,6 +342,26 @@ def test_an_answer_does_not_end_before_its_tag(tokenizer: Any, written: str) -> 
     assert tokenizer("</answer>")["input_ids"][0] in allowed
 
 
+@pytest.mark.parametrize(
+    ("written", "opens"),
+    [
+        ('"label": "dent"}, {"', True),
+        ('"defects": [{"', True),
+        ('"description": "a shallow slit where another', False),
+        ('"bbox_2d": [12, 35, 80, 61], "', False),
+    ],
+)
+def test_the_key_of_a_box_stands_where_a_defect_begins(
+    tokenizer: Any, written: str, opens: bool
+) -> None:
+    tokens = read_answer_tokens(tokenizer)
+    assert tokens is not None and tokenizer.decode([tokens.key]) == "bbox_2d"
+    ids = tokenizer(written, return_tensors="pt")["input_ids"]
+    scores = torch.zeros(1, len(tokenizer.get_vocab()))
+    scores = AnswerGrammar(tokens, [as_listed(())])(ids, scores)
+    assert (scores[0, tokens.key] == 0) == opens
+
+
 @pytest.mark.parametrize(("before", "opens"), [("a shallow", False), ("<", True), ("</", True)])
 def test_the_word_of_a_tag_stands_in_a_tag_only(tokenizer: Any, before: str, opens: bool) -> None:
     tokens = read_answer_tokens(tokenizer)
@@ -368,7 +410,7 @@ def test_what_was_left_out_before_is_not_made_to_follow(tokenizer: Any) -> None:
     scores = torch.zeros(1, len(tokenizer.get_vocab()))
     scores[0, tokens.end] = -torch.inf
     constrained = AnswerGrammar(tokens, [Listed()])(torch.tensor([ids]), scores.clone())
-    scores[0, tokens.name] = -torch.inf
+    scores[0, [tokens.name, tokens.key]] = -torch.inf
     assert torch.equal(constrained, scores), "nothing would be left"
 
 

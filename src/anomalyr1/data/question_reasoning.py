@@ -10,7 +10,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from anomalyr1.data.question_facts import CATEGORY_FACTS, VAGUE_KINDS, spoken
-from anomalyr1.data.wording import FITS_BEST, TAKEN_FOR, bare_option, describe_regions
+from anomalyr1.data.wording import (
+    FITS_BEST,
+    TAKEN_FOR,
+    bare_option,
+    begin_small,
+    describe_regions,
+)
 from anomalyr1.geometry import box_area, boxes_from_mask, grid_words
 from anomalyr1.images import image_size, load_mask
 from anomalyr1.prompts import word_score
@@ -103,12 +109,8 @@ def _defect_evidence(
 
 def _object_evidence(record: Record, subject: str, right: str) -> str:
     if subject == "Object Classification":
-        facts = CATEGORY_FACTS.get(_begin_small(bare_option(right)), ())
+        facts = CATEGORY_FACTS.get(begin_small(bare_option(right)), ())
         shapes = [fact.text for fact in facts if fact.topic == "shape"]
         return f"The picture shows {shapes[0]}." if shapes else ""
     category = spoken(record.category)
     return f"The picture shows this product: {category}." if category else ""
-
-
-def _begin_small(text: str) -> str:
-    return text[:1].lower() + text[1:]

@@ -120,6 +120,15 @@ def bare_option(text: str) -> str:
     return text.rstrip(" .")
 
 
+def begin_small(text: str) -> str:
+    """An option or its beginning as it stands within a sentence.
+
+    >>> begin_small("Top left"), begin_small("PCB")
+    ('top left', 'PCB')
+    """
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
+
+
 def severity_word(severity: float) -> str:
     """A word for a severity in [0, 1]: slight, clear or severe."""
     return SEVERITIES[min(2, int(severity * 3))]

@@ -26,15 +26,15 @@ _LIKELY = 0.5
 
 class AnswerGrammar(LogitsProcessor):  # type: ignore[misc]
     """Leaves out what would not continue the box of one of a prompt's regions that its answer has
-    not written yet, a fifth number in a box, further defects once all are written, text after the
-    answer, and its end before its tag. Where no region is listed, or a box is begun that is not:
-    numbers that leave a box without area.
+    not written yet, a fifth number in a box, a box's key where no defect begins, further defects
+    once all are written, text after the answer, and its end before its tag. Where no region is
+    listed, or a box is begun that is not: numbers that leave a box without area.
 
     A sentence that tells the map is told as the prompt does. Behind a box, kind and place are not
     those of other regions; before it, not such as no region has. Other words may be written: a
     person's "hair" for what the map takes for a scratch. Of a question's options the one that
-    "fits best" is quoted word for word, no other letter is named from there on, and the answer is
-    a letter.
+    "fits best" is quoted word for word: the one that the answer has named last, where it has named
+    any. No other letter is named from there on, and the answer is a letter.
 
     An answer can still be unreadable. One object serves one call of `generate`, with what each of
     its rows lists; not for beam search, which moves answers between rows.
@@ -72,6 +72,9 @@ class _Row:
         options = listed.options if known else ()
         self._options = {letter: tokens.encode(text) for letter, text in options}
         self._letters = {form for letter in self._options for form in tokens.letters[letter]}
+        self._named = {letter: tokens.encode_named(text) for letter, text in options}
+        self._written: list[int] = []
+        self._quotable = self._options
         self._quote: list[int] | None = None
         self._is_answering = False
         self._refused: set[int] = set()
@@ -85,8 +88,11 @@ class _Row:
             self._go_on_with_box(scores, token, self._box)
         elif self._regions and not self._left:
             scores[tokens.defect_end] = -torch.inf
+        if token not in tokens.braces:
+            scores[tokens.key] = -torch.inf
         self._end_answer(scores, slash, name, token)
         if self._options:
+            self._written.append(token)
             self._choose(scores, recent)
         if not self._tell(scores, recent):
             self._name_kind(scores, token)
@@ -150,14 +156,28 @@ class _Row:
                 self._refused = {form for letter in others for form in tokens.letters[letter]}
         elif recent == tokens.quoting and not self._refused:
             self._quote = []
+            self._quotable = self._find_named() or self._options
         if self._quote is not None:
-            _keep(scores, sorted(_find_next(self._options.values(), tuple(self._quote))))
+            _keep(scores, sorted(_find_next(self._quotable.values(), tuple(self._quote))))
             return
         scores[sorted(self._refused)] = -torch.inf
         if token == tokens.name and name in tokens.askings:
             _keep(scores, sorted({tokens.answers[letter] for letter in self._options}))
         elif name == tokens.name and before in tokens.askings and token in self._letters:
             _keep(scores, [tokens.closing])
+
+    def _find_named(self) -> dict[str, tuple[int, ...]]:
+        """The option that the answer has named last, of several that end there the longest."""
+        places = {
+            letter: (_find_end(self._written, named), len(named))
+            for letter, named in self._named.items()
+        }
+        last = max(places.values())
+        return {
+            letter: self._options[letter]
+            for letter, place in places.items()
+            if place == last and last[0] > 0
+        }
 
     def _tell(self, scores: torch.Tensor, recent: tuple[int, ...]) -> bool:
         """Make a sentence on the map that is begun name what the regions are or where, each once
@@ -236,6 +256,13 @@ def _split(said: Sequence[int], comma: int) -> list[tuple[int, ...]]:
         else:
             items[-1].append(token)
     return [tuple(item) for item in items]
+
+
+def _find_end(tokens: Sequence[int], words: tuple[int, ...]) -> int:
+    """Behind which of the tokens the words end last; 0 where they do not stand there."""
+    length = len(words)
+    starts = range(len(tokens) - length, -1, -1)
+    return next((at + length for at in starts if tuple(tokens[at : at + length]) == words), 0)
 
 
 def _find_next(words: Iterable[tuple[int, ...]], begun: tuple[int, ...]) -> set[int]:

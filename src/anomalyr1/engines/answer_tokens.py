@@ -15,6 +15,7 @@ from anomalyr1.data.wording import (
     SEVERITIES,
     TAKEN_FOR,
     bare_option,
+    begin_small,
 )
 from anomalyr1.geometry import GRID_WORDS
 from anomalyr1.prompts import AT_THE, BRIGHT, LIKE_A, LOOKS
@@ -25,8 +26,9 @@ _FEWEST = 100
 @dataclass(frozen=True, slots=True)
 class AnswerTokens:
     """How a tokenizer writes an answer: `numbers` (token to value), what opens a box, and what
-    stands between two numbers; `defect_end`, after which another defect follows; the tokens that
-    end in "</", the two of "answer>", and the `end` of the text.
+    stands between two numbers; the `key` of a box, behind one of `braces`; `defect_end`, after
+    which another defect follows; the tokens that end in "</", the two of "answer>", and the `end`
+    of the text.
 
     `kinds` are the tokens that begin each kind of defect, named behind one of `severities`;
     `places` those of each place, named behind `at_the`. `lists` are sentences on the map: how one
@@ -35,13 +37,15 @@ class AnswerTokens:
     `letters` are the tokens that are an option's letter, and `answers` what follows "<answer" in an
     answer of that letter, "answer" being behind one of `askings`; `closing` follows the letter.
     `quoting` ends the words that stand before an option's text, which `encode` writes with the
-    period behind it.
+    period behind it, and `encode_named` as it stands within a sentence.
     """
 
     numbers: dict[int, int]
     opening: int
     comma: int
     space: int
+    key: int
+    braces: frozenset[int]
     defect_end: int
     slashes: frozenset[int]
     name: int
@@ -59,6 +63,7 @@ class AnswerTokens:
     closing: int
     quoting: tuple[int, ...]
     encode: Callable[[str], tuple[int, ...]]
+    encode_named: Callable[[str], tuple[int, ...]]
 
 
 def read_answer_tokens(tokenizer: Any) -> AnswerTokens | None:
@@ -85,6 +90,8 @@ def read_answer_tokens(tokenizer: Any) -> AnswerTokens | None:
         opening=first(" [1"),
         comma=first(","),
         space=first(" 1"),
+        key=first("bbox_2d"),
+        braces=ending('{"'),
         defect_end=first('"}, {'),
         slashes=ending("</"),
         name=name,
@@ -126,6 +133,7 @@ def read_answer_tokens(tokenizer: Any) -> AnswerTokens | None:
         closing=first("</"),
         quoting=quoting[-3:],
         encode=lambda text: tokens(f" {FITS_BEST} {bare_option(text)}.")[len(quoting) :],
+        encode_named=lambda text: tokens(f" {begin_small(bare_option(text))}"),
     )
 
 
