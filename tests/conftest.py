@@ -76,6 +76,14 @@ def bucket() -> Iterator[str]:
     files.pseudo_dirs[:] = [""]
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
+    """The URL of an empty database, None for the store's own SQLite file."""
+    from databases import open_database
+
+    yield from open_database(request.param)
+
+
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
     """A client of a station whose model finds a crack in every picture."""

@@ -25,10 +25,11 @@ def make_client(
     folder: Path,
     script: Callable[..., Any] = broken,
     *,
+    url: str | None = None,
     load: Callable[[str], Inspector] | None = None,
     **settings: Any,
 ) -> TestClient:
-    store = Store.open(folder / "data")
+    store = Store.open(folder / "data", url)
     store.claim()
     app = build_app(store, load or (lambda name: make_inspector(script)), **settings)
     return TestClient(app, base_url="http://127.0.0.1", raise_server_exceptions=False)

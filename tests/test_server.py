@@ -13,7 +13,6 @@ import pytest
 from builders import NORMAL, make_inspector
 from fastapi.testclient import TestClient
 from serving import SCRIPT, files, inspect, make_client
-from test_store import picture_bytes
 from test_weights import write_checkpoint
 
 from anomalyr1.data.records import load_records
@@ -96,25 +95,6 @@ def test_a_request_that_the_whole_queue_could_not_hold_is_taken_where_nothing_wa
 ) -> None:
     with make_client(tmp_path, lambda prompt, pictures: NORMAL, max_waiting=2) as client:
         assert client.post("/api/inspect", files=files(1, 2, 3)).json()["job"]["done"] == 3
-
-
-def test_work_that_a_dead_server_accepted_is_done_once_by_the_next(tmp_path: Path) -> None:
-    gate = threading.Event()
-    store = Store.open(tmp_path / "data")
-    uploads = [store.receive(io.BytesIO(picture_bytes(level)), "a.png") for level in (1, 2)]
-    job_id, _ = store.accept(uploads, None, None)
-    store.close()
-    calls: list[str] = []
-
-    def script(prompt: Any, pictures: object) -> str:
-        calls.append(prompt.record_id)
-        gate.set()
-        return NORMAL
-
-    with make_client(tmp_path, script) as client:
-        events = client.get(f"/api/jobs/{job_id}/events").text
-    assert '"state": "done"' in events
-    assert calls == ["1", "2"]
 
 
 def test_accepted_work_is_finished_before_the_server_ends(tmp_path: Path) -> None:

@@ -31,8 +31,6 @@ from anomalyr1.server.store import Store
 from anomalyr1.server.tables import inspections, metadata
 from anomalyr1.types import Defect, Finding, InputError
 
-POSTGRES = os.environ.get("ANOMALYR1_TEST_POSTGRES", "")
-
 
 def picture_bytes(level: int = 100) -> bytes:
     buffer = BytesIO()
@@ -40,20 +38,9 @@ def picture_bytes(level: int = 100) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    url = None
-    if request.param == "postgresql":
-        if not POSTGRES:
-            pytest.skip(
-                "no PostgreSQL: set ANOMALYR1_TEST_POSTGRES to the URL of an empty database"
-            )
-        engine = sa.create_engine(sa.make_url(POSTGRES).set(drivername="postgresql+psycopg"))
-        with engine.begin() as connection:
-            connection.exec_driver_sql("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-        engine.dispose()
-        url = POSTGRES
-    opened = Store.open(tmp_path / "data", url)
+@pytest.fixture
+def store(database_url: str | None, tmp_path: Path) -> Iterator[Store]:
+    opened = Store.open(tmp_path / "data", database_url)
     yield opened
     opened.close()
 

@@ -18,7 +18,7 @@ from anomalyr1.server.pictures import MEDIA_TYPES
 from anomalyr1.server.search import Filter, describe, find_inspections, list_files, load_inspection
 from anomalyr1.server.station import Here
 from anomalyr1.server.trends import compute_trends
-from anomalyr1.server.values import Id, NewReview, Person, refuse_control
+from anomalyr1.server.values import Digest, Id, NewReview, Person, refuse_control
 
 router = APIRouter(prefix="/api")
 MOST_EXPORTED = 20_000
@@ -75,7 +75,7 @@ def read_inspection(station: Here, inspection_id: Id) -> dict[str, Any]:
 
 @router.get("/pictures/{sha256}", tags=["history"], response_class=Response)
 def read_picture(
-    station: Here, sha256: str, size: Literal["thumb", "view", "original"] = "view"
+    station: Here, sha256: Digest, size: Literal["thumb", "view", "original"] = "view"
 ) -> Response:
     """A picture, small, for the screen, or as it was sent."""
     path = station.store.find_picture(sha256)

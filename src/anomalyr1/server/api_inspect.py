@@ -18,7 +18,7 @@ from anomalyr1.server.decisions import find_odd_references
 from anomalyr1.server.search import load_inspection, load_job
 from anomalyr1.server.station import Here, Station, refuse_full
 from anomalyr1.server.store import Store, Upload
-from anomalyr1.server.values import Id, NewProduct, ProductChange, shorten_name
+from anomalyr1.server.values import Id, JobId, NewProduct, ProductChange, shorten_name
 from anomalyr1.server.worker import score_references
 from anomalyr1.types import InputError
 
@@ -134,13 +134,13 @@ async def inspect(
 
 
 @router.get("/jobs/{job_id}", tags=["inspect"])
-def read_job(station: Here, job_id: str) -> dict[str, Any]:
+def read_job(station: Here, job_id: JobId) -> dict[str, Any]:
     """How far a job is."""
     return load_job(station.store, job_id)
 
 
 @router.get("/jobs/{job_id}/events", tags=["inspect"], response_class=StreamingResponse)
-async def follow_job(station: Here, job_id: str) -> StreamingResponse:
+async def follow_job(station: Here, job_id: JobId) -> StreamingResponse:
     """A job's progress as server-sent events, until it is done."""
     await run_in_threadpool(load_job, station.store, job_id)
 

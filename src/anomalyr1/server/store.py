@@ -215,7 +215,7 @@ class Store:
             "reference": reference,
             "finding": build_finding_line(finding),
             "words": gather_words(finding.reasoning, finding.defects),
-            "error": finding.error,
+            "error": None if finding.error is None else clean(finding.error),
         }
         with self.database.write() as connection:
             changed = connection.execute(

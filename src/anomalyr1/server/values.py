@@ -35,6 +35,8 @@ Name = Annotated[
 ]
 Long = Annotated[str, Field(max_length=20_000), Clean]
 Id = Annotated[int, Path(ge=1, le=2**31 - 1)]
+JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
+Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 Verdict = Literal["normal", "anomalous"]
 Side = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
 
