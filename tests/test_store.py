@@ -163,6 +163,15 @@ def test_a_time_that_is_given_in_part_means_all_of_it(
     assert [numbers.index(row.id) + 1 for row in rows] == found and total == len(found)
 
 
+def test_a_reader_sees_one_state_while_others_write(store: Store) -> None:
+    accept(store, 1)
+    count = sa.select(sa.func.count(inspections.c.id))
+    with store.database.read() as connection:
+        assert connection.scalar(count) == 1
+        accept(store, 1)
+        assert connection.scalar(count) == 1
+
+
 def test_what_has_no_score_comes_last(store: Store) -> None:
     _, numbers = accept(store, 4)
     for number, score in zip(numbers, (0.2, 0.9, None), strict=False):
