@@ -223,8 +223,9 @@ def test_inspections_of_an_older_store_are_found_by_their_words(tmp_path: Path) 
 def test_a_backup_is_a_store_that_verifies(store: Store, tmp_path: Path) -> None:
     accept(store, 2)
     if not store.database.is_sqlite:
-        with pytest.raises(InputError, match="pg_dump"):
+        with pytest.raises(InputError, match=f"pg_dump, then copy {store.folder.root}"):
             back_up_store(store, tmp_path / "copy")
+        assert not (tmp_path / "copy").exists()
         return
     assert back_up_store(store, tmp_path / "copy") == 2
     copy = Store.open(tmp_path / "copy")

@@ -89,7 +89,9 @@ def back_up_store(store: Store, target: Path) -> int:
     """Copy database and pictures to an empty folder, while a server may run; returns the number of
     pictures. Raises InputError for a folder that holds something, and for PostgreSQL."""
     if not store.database.is_sqlite:
-        raise InputError("store backup copies SQLite stores: use pg_dump, and copy the pictures")
+        raise InputError(
+            f"store backup copies SQLite stores: run pg_dump, then copy {store.folder.root}"
+        )
     if target.exists() and any(target.iterdir()):
         raise InputError(f"{target} is not empty: name a new folder")
     (target / "pictures").mkdir(parents=True, exist_ok=True)
