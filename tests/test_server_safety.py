@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from PIL import ImageFile
 from serving import SCRIPT, files, make_client
 from test_store import picture_bytes
 
@@ -104,6 +108,44 @@ def test_what_is_no_picture_is_refused_by_its_bytes_and_leaves_nothing(client: T
         assert answer.status_code == 400
         assert "fine.png" in answer.json()["detail"]
         assert "incoming" not in answer.text
+    root = client.app.state.station.store.folder.root  # type: ignore[attr-defined]
+    assert [path.name for path in root.rglob("*") if path.is_file()] == ["server.lock"]
+
+
+def build_bomb(side: int) -> bytes:
+    """A PNG of a few kilobytes that says it has side x side pixels, black or white; at a side of
+    10,000 they are all there."""
+
+    def chunk(kind: bytes, payload: bytes) -> bytes:
+        checksum = struct.pack(">I", zlib.crc32(kind + payload))
+        return struct.pack(">I", len(payload)) + kind + payload + checksum
+
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    pixels = zlib.compress(bytes(10_000 * (1 + 10_000 // 8)))
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", pixels), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize("side", [10_000, 60_000])
+def test_a_picture_of_too_many_pixels_is_refused_by_its_header_everywhere(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, side: int
+) -> None:
+    decoded: list[tuple[int, int]] = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: decoded.append(image.size))
+    bomb = build_bomb(side)
+    sent = [("pictures", ("bomb.png", bomb, "image/png"))]
+    url = f"data:image/png;base64,{base64.b64encode(bomb).decode()}"
+    part = {"type": "image_url", "image_url": {"url": url}}
+    chat = {"messages": [{"role": "user", "content": [part]}]}
+    number = client.post("/api/products", json={"name": "nut"}).json()["id"]
+    for answer in (
+        client.post("/api/inspect", files=sent),
+        client.post(f"/api/products/{number}/references", files=sent),
+        client.post("/v1/chat/completions", json=chat),
+    ):
+        assert answer.status_code == 400, answer.url
+        assert "50,000,000" in answer.text, "the limit that holds here"
+    assert decoded == []
     root = client.app.state.station.store.folder.root  # type: ignore[attr-defined]
     assert [path.name for path in root.rglob("*") if path.is_file()] == ["server.lock"]
 

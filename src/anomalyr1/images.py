@@ -33,6 +33,7 @@ IMAGE_SUFFIXES = frozenset(
 _FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF", "PPM", "JPEG2000")
 _ORIENTATION_TAG = 0x0112
 _CONVERT = "save it again as an 8-bit RGB PNG or JPEG"
+_SHRINK = "scale it down or cut it into tiles"
 _warning_filters = threading.Lock()
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[np.generic]
@@ -287,7 +288,12 @@ def _opened(
     # on. The filters belong to the whole process, hence the lock.
     with _reading(shown), _warning_filters, warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(file, formats=_FORMATS)
+        try:
+            image = Image.open(file, formats=_FORMATS)
+        except Image.DecompressionBombError as error:
+            # Pillow's message names its own limit, which is another one.
+            limit = f"the limit is {max_pixels:,} pixels"
+            raise InputError(f"{shown}: too large, {limit}; {_SHRINK}") from error
     with image:
         _check_pixels(image.size, max_pixels, shown)
         yield image, shown
@@ -325,7 +331,7 @@ def _check_pixels(size_wh: tuple[int, int], max_pixels: int, shown: str) -> None
     if width * height > max_pixels:
         raise InputError(
             f"{shown}: is {width}x{height} = {width * height:,} pixels, the limit is "
-            f"{max_pixels:,}; scale it down or cut it into tiles"
+            f"{max_pixels:,}; {_SHRINK}"
         )
 
 
