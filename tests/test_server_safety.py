@@ -150,6 +150,20 @@ def test_a_picture_of_too_many_pixels_is_refused_by_its_header_everywhere(
     assert [path.name for path in root.rglob("*") if path.is_file()] == ["server.lock"]
 
 
+def test_the_pictures_of_a_chat_are_bounded_together(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("anomalyr1.server.api_openai.MOST_CHAT_PIXELS", 2 * 32 * 24)
+    url = f"data:image/png;base64,{base64.b64encode(picture_bytes()).decode()}"
+    part = {"type": "image_url", "image_url": {"url": url}}
+
+    def ask(count: int) -> int:
+        chat = {"messages": [{"role": "user", "content": [part] * count}]}
+        return client.post("/v1/chat/completions", json=chat).status_code
+
+    assert [ask(2), ask(3)] == [200, 400]
+
+
 def test_a_fault_of_ours_shows_no_trace(client: TestClient, monkeypatch: Any) -> None:
     def fail(*_: object) -> None:
         raise KeyError("secret detail")

@@ -30,6 +30,9 @@ from anomalyr1.types import Completion, InputError, Message, Prompt
 
 router = APIRouter(prefix="/v1", tags=["openai"])
 MOST_CHAT_PICTURES = 16
+MOST_CHAT_PIXELS = 100_000_000
+"""Of all pictures of a request: they are in memory together, three bytes a pixel."""
+
 _CONTROL_TOKEN = re.compile(r"<\|[^|<>]*\|>")
 _DATA_URL = re.compile(r"data:image/[a-z0-9.+-]{1,20};base64,", re.IGNORECASE)
 
@@ -232,6 +235,11 @@ def _read_parts(content: str | list[Part], pictures: list[Image.Image]) -> Itera
                 name=f"picture {len(pictures) + 1}",
             )
         )
+        if sum(picture.width * picture.height for picture in pictures) > MOST_CHAT_PIXELS:
+            raise InputError(
+                f"the pictures of a request have at most {MOST_CHAT_PIXELS:,} pixels together: "
+                "scale them down, or send fewer"
+            )
         yield len(pictures) - 1
 
 
