@@ -10,21 +10,38 @@ from browsing import SCRIPT, Served, draw_part, open_page, review_broken_part
 from playwright.sync_api import Browser, Page, expect
 from test_learning import receive
 
+from anomalyr1.server.reviews import retract_review
 from anomalyr1.types import Finding
 
 
-def test_undo_takes_the_last_review_back(browser: Browser, served: Served, tmp_path: Path) -> None:
+def test_undo_takes_the_reviews_of_a_visit_back_one_after_the_other(
+    browser: Browser, served: Served, tmp_path: Path
+) -> None:
     page = open_page(browser, served)
-    page.locator("#files").set_input_files([draw_part(tmp_path / "a.png", broken=False)])
-    expect(page.locator(".verdict.large")).to_have_text("normal")
+    parts = [draw_part(tmp_path / name, broken=False) for name in ("a.png", "bb.png", "ccc.png")]
+    page.locator("#files").set_input_files(parts)
+    expect(page.locator(".strip button")).to_have_count(3)
     page.goto("/review")
     page.locator("#person").fill("Ann")
     page.locator("h1").click()
-    page.keyboard.press("Enter")
-    expect(page.get_by_text("All is reviewed.")).to_be_visible()
+    shown = page.locator(".told p.soft").first
+    for left in ("2 more in this round", "1 more in this round", "All is reviewed."):
+        expect(shown).to_contain_text("png")
+        page.keyboard.press("Enter")
+        expect(page.get_by_text(left)).to_be_visible()
+    reviewed = page.request.get("/api/inspections?reviewed=true&sort=oldest").json()["inspections"]
+    retract_review(served.store, reviewed[1]["review"]["id"], "Ben")
+    for number, told in ((2, "taken back"), (None, "no review"), (0, "taken back")):
+        page.keyboard.press("z")
+        expect(page.locator("#status")).to_contain_text(told)
+        if number is not None:
+            expect(shown).to_contain_text(reviewed[number]["name"])
+    expect(page.get_by_text("2 more in this round")).to_be_visible()
     page.keyboard.press("z")
-    expect(page.locator("#status")).to_contain_text("taken back")
-    expect(page.locator(".verdict.large")).to_be_visible()
+    expect(page.locator("#status")).to_contain_text("Nothing to undo")
+    kept = [page.request.get(f"/api/inspections/{item['id']}").json() for item in reviewed]
+    assert [item["reviews"][0]["retracted_by"] for item in kept] == ["Ann", "Ben", "Ann"]
+    assert [item["review"] for item in kept] == [None] * 3
 
 
 def read_box(page: Page, place: int = -1) -> list[float]:

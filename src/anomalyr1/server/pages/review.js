@@ -4,7 +4,8 @@ import { describe } from "./result.js";
 
 const place = el("div"), left = el("p", { class: "soft", "aria-live": "polite" });
 main.append(el("div", { class: "stack" }, left, place));
-let queue = [], current = null, panel = null, last = null, byKey = false;
+let queue = [], current = null, panel = null, byKey = false;
+const given = []; // the reviews of this visit, latest last: undo goes back through them
 const comment = el("textarea", { maxlength: 20000 });
 const labels = el("ul", { class: "stack labels", "aria-label": "Boxes" }), drawButton = el("button", { type: "button", "aria-pressed": "false", onclick: () => draw() }, "Draw box ", el("kbd", {}, "B"));
 
@@ -18,7 +19,7 @@ async function load() {
 }
 
 async function open(id) {
-  if (!id) { current = null; place.replaceChildren(el("div", { class: "panel empty" }, el("p", {}, "All is reviewed."), last && el("button", { onclick: undo }, "Undo the last review"))); return; }
+  if (!id) { current = null; place.replaceChildren(el("div", { class: "panel empty" }, el("p", {}, "All is reviewed."), given.length > 0 && el("button", { onclick: undo }, "Undo the last review"))); return; }
   current = await ask(`/api/inspections/${id}`); comment.value = current.review?.comment ?? "";
   const regions = current.review ? current.review.regions : current.defects.map(({ box_xyxy, label, description }) => ({ box_xyxy, label, description }));
   panel = createPanel(current, { editable: true, regions, onchange: list });
@@ -62,17 +63,23 @@ const save = attempt(async (chosen) => {
   const regions = chosen === "normal" ? [] : panel.viewer.state.regions.map(({ box_xyxy, label, description }) => ({ box_xyxy, label: label ?? "", description: description ?? "" }));
   let done;
   try { done = await ask(`/api/inspections/${item.id}/reviews`, { method: "POST", json: { reviewer, verdict: chosen, regions, comment: comment.value } }); } catch (error) { current = item; throw error; }
-  last = { review: done.review.id, inspection: item.id }; queue = queue.filter((id) => id !== item.id);
+  given.push({ review: done.review.id, inspection: item.id }); queue = queue.filter((id) => id !== item.id);
   tell(`Saved: ${chosen}. Z undoes.`);
   await (queue.length ? open(queue[0]) : load());
-  if (queue.length) left.textContent = `${queue.length} more in this round`;
+  if (queue.length) tellLeft();
 });
+const tellLeft = () => { left.textContent = `${queue.length} more in this round`; };
 const skip = attempt(async () => { queue.push(queue.shift()); await open(queue[0]); });
 const undo = attempt(async () => {
   if (current && panel.viewer.undo()) return;
-  if (!last) throw new Error("Nothing to undo.");
-  await ask(`/api/reviews/${last.review}/retract`, { method: "POST", json: { person: person() } });
-  queue.unshift(last.inspection); const id = last.inspection; last = null; await open(id); tell("The review is taken back.");
+  if (!given.length) throw new Error("Nothing to undo.");
+  const json = { person: person() }, { review, inspection } = given.pop();
+  try { await ask(`/api/reviews/${review}/retract`, { method: "POST", json }); } catch (error) {
+    if (error.status !== 404) given.push({ review, inspection }); // 404: someone else took it back
+    throw error;
+  }
+  queue = [inspection, ...queue.filter((id) => id !== inspection)];
+  await open(inspection); tellLeft(); tell("The review is taken back.");
 });
 document.addEventListener("keydown", (event) => {
   const typing = panel && event.target.closest("main :is(input:not([type]), textarea)");
