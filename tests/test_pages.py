@@ -10,6 +10,7 @@ import pytest
 from browsing import SCRIPT, Served, draw_part, open_page, review_broken_part
 from playwright.sync_api import Browser, expect
 from test_learning import receive
+from test_store import set_times
 from test_weights import write_checkpoint
 
 from anomalyr1.server.app import BASE_STYLE, PAGE_TEMPLATE, PAGES
@@ -138,6 +139,31 @@ def test_the_trends_page_says_how_many_new_corrections_wait(
     expect(page.locator("#status")).to_contain_text("Saved: normal")
     page.goto("/trends")
     expect(page.get_by_text("1 new correction")).to_be_visible()
+
+
+def test_a_day_is_one_of_the_persons_own_time_zone(browser: Browser, served: Served) -> None:
+    _, tasks = served.store.accept([receive(served.store, level) for level in (1, 2)], None, None)
+    first, second = (task.inspection_id for task in tasks)
+    # 00:30 and 23:30 of 1 February on Kiritimati: a night shift's two ends, on two days of UTC.
+    times = {first: "2026-01-31T10:30:00.000000Z", second: "2026-02-01T09:30:00.000000Z"}
+    for number in times:
+        finding = Finding(str(number), f"{number}.png", "normal", 0.1, 0.1)
+        served.store.finish(number, finding)
+    set_times(served.store, times)
+    page = open_page(browser, served, "/history", timezone_id="Pacific/Kiritimati")
+    expect(page.locator(".card")).to_have_count(2)
+    for label, day, count in (
+        ("To", "2026-01-31", 0),
+        ("To", "2026-02-01", 2),
+        ("From", "2026-02-01", 2),
+        ("From", "2026-02-02", 0),
+    ):
+        page.get_by_label(label, exact=True).fill(day)
+        expect(page.locator(".card")).to_have_count(count)
+    page.goto("/trends")
+    expect(page.locator(".chart.days rect")).to_have_count(1)
+    expect(page.locator(".chart.days rect title")).to_have_text("2026-02-01: 2 normal")
+    assert page.faults == []  # type: ignore[attr-defined]
 
 
 PASTE = """([name, kind]) => {

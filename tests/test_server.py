@@ -13,6 +13,7 @@ import pytest
 from builders import NORMAL, make_inspector
 from fastapi.testclient import TestClient
 from serving import SCRIPT, files, inspect, make_client
+from test_store import set_times
 from test_weights import write_checkpoint
 
 from anomalyr1.data.records import load_records
@@ -188,6 +189,32 @@ def test_a_correction_shows_in_history_trends_and_exports(
     item = client.get(f"/api/inspections/{number}").json()
     assert item["review"] is None
     assert item["reviews"][0]["retracted_by"] == "Ann"
+
+
+@pytest.mark.parametrize(
+    ("zone", "days"),
+    [
+        ("UTC", ["2026-03-28", "2026-03-29", "2026-06-30"]),
+        ("Europe/Berlin", ["2026-03-29", "2026-03-30", "2026-07-01"]),  # CET, then CEST twice
+        ("Pacific/Kiritimati", ["2026-03-29", "2026-03-30", "2026-07-01"]),
+        ("America/Los_Angeles", ["2026-03-28", "2026-03-29", "2026-06-30"]),
+        ("Asia/Kolkata", ["2026-03-29", "2026-03-30", "2026-07-01"]),
+    ],
+)
+def test_days_of_trends_are_those_of_the_zone_that_is_asked_for(
+    client: TestClient, zone: str, days: list[str]
+) -> None:
+    found = inspect(client, 1, 2, 3)["inspections"]
+    times = ("2026-03-28T23:30", "2026-03-29T22:30", "2026-06-30T22:30")
+    moments = {item["id"]: f"{time}:00.000000Z" for item, time in zip(found, times, strict=True)}
+    set_times(client.app.state.station.store, moments)  # type: ignore[attr-defined]
+    trends = client.get("/api/trends", params={"zone": zone}).json()
+    assert [item["day"] for item in trends["days"]] == days
+
+
+@pytest.mark.parametrize("zone", ["", "Nowhere", "../UTC", "/etc/passwd", "Europe", "UTC\x00"])
+def test_a_zone_that_is_none_is_refused(client: TestClient, zone: str) -> None:
+    assert client.get("/api/trends", params={"zone": zone}).status_code == 422
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
@@ -53,6 +54,14 @@ def build_filter(
 
 
 Wanted = Annotated[Filter, Depends(build_filter)]
+
+
+def read_zone(zone: Word = "UTC") -> ZoneInfo:
+    """The time zone of a query; 422 for a name that is none."""
+    try:
+        return ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise HTTPException(422, f"{zone!r} is no time zone: give one as Europe/Berlin") from error
 
 
 @router.get("/inspections", tags=["history"])
@@ -167,9 +176,11 @@ def export(
 
 
 @router.get("/trends", tags=["trends"])
-def read_trends(station: Here, wanted: Wanted) -> dict[str, Any]:
-    """Verdicts by day, agreement with reviewers, overkill, miss, scores."""
-    return compute_trends(station.store, wanted)
+def read_trends(
+    station: Here, wanted: Wanted, zone: Annotated[ZoneInfo, Depends(read_zone)]
+) -> dict[str, Any]:
+    """Verdicts by day of a time zone, agreement with reviewers, overkill, miss, scores."""
+    return compute_trends(station.store, wanted, zone)
 
 
 def _png(layer: Image.Image) -> Response:

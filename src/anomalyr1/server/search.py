@@ -217,7 +217,7 @@ def _build_conditions(wanted: Filter) -> list[sa.ColumnElement[bool]]:
     ]
     conditions += [column == value for column, value in equal if value is not None]
     if wanted.since:
-        conditions.append(table.created_at >= wanted.since)
+        conditions.append(table.created_at >= wanted.since.removesuffix("Z"))
     if wanted.until:
         # "2026-01-31" means the whole day: as much of a time is compared as is given.
         until = wanted.until.removesuffix("Z")

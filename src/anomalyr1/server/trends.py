@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from datetime import datetime, tzinfo
 from typing import Any
 
 from anomalyr1.evaluation.intervals import wilson_interval
@@ -13,8 +14,8 @@ MOST_ROWS = 50_000
 BINS = 20
 
 
-def compute_trends(store: Store, wanted: Filter) -> dict[str, Any]:
-    """Of the newest MOST_ROWS finished inspections of a filter.
+def compute_trends(store: Store, wanted: Filter, zone: tzinfo) -> dict[str, Any]:
+    """Of the newest MOST_ROWS finished inspections of a filter. Days are those of `zone`.
 
     Agreement: the share of reviewed pictures whose decision is the reviewer's. Overkill: normal by
     the reviewer, called anomalous. Miss: anomalous by the reviewer, not called so; an unread
@@ -24,7 +25,8 @@ def compute_trends(store: Store, wanted: Filter) -> dict[str, Any]:
     done = [row for row in rows if row.decision is not None]
     days: dict[str, Counter[str]] = {}
     for row in done:
-        days.setdefault(row.created_at[:10], Counter())[row.decision] += 1
+        day = datetime.fromisoformat(row.created_at).astimezone(zone).date().isoformat()
+        days.setdefault(day, Counter())[row.decision] += 1
     reviewed = [row for row in done if row.review_verdict is not None]
     normal = [row for row in reviewed if row.review_verdict == "normal"]
     anomalous = [row for row in reviewed if row.review_verdict == "anomalous"]

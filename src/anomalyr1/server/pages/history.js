@@ -15,7 +15,10 @@ const fields = {
 const titles = { q: "Search", product_id: "Product", decision: "Verdict", reviewed: "Review", reviewer: "Reviewer", disagreement: "Model and reviewer", since: "From", until: "To", sort: "Order" };
 main.append(el("div", { class: "stack" }, el("form", { class: "panel filters", role: "search", onsubmit: (event) => event.preventDefault(), onchange: () => { page = 1; refresh(); } }, Object.entries(fields).map(([name, field]) => el("label", { class: "field" }, titles[name], field))), el("div", { class: "row" }, total, exports_), cards, pager));
 
-const query = () => new URLSearchParams(Object.entries(fields).map(([name, field]) => [name, field.value]).filter(([, value]) => value));
+// A day here is one of this browser's time zone, as the times on the cards are; the station keeps UTC.
+const ENDS = { since: "00:00:00", until: "23:59:59.999" };
+const read = (name, { value }) => (value && name in ENDS ? new Date(`${value}T${ENDS[name]}`).toISOString() : value);
+const query = () => new URLSearchParams(Object.entries(fields).map(([name, field]) => [name, read(name, field)]).filter(([, value]) => value));
 const refresh = attempt(async () => {
   const wanted = query();
   exports_.replaceChildren(...[["csv", "CSV"], ["coco", "COCO"], ["records", "Records"]].map(([kind, title]) => el("a", { class: "button", href: `/api/exports/${kind}?${wanted}`, download: "" }, title)));
