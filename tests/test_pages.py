@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from browsing import SCRIPT, Served, draw_part, open_page, review_broken_part
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Route, expect
 from test_learning import receive
 from test_store import set_times
 from test_weights import write_checkpoint
@@ -164,6 +164,31 @@ def test_a_day_is_one_of_the_persons_own_time_zone(browser: Browser, served: Ser
     expect(page.locator(".chart.days rect")).to_have_count(1)
     expect(page.locator(".chart.days rect title")).to_have_text("2026-02-01: 2 normal")
     assert page.faults == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("path", "shown"), [("/history", ".soft[aria-live]"), ("/trends", ".tiles dd")]
+)
+def test_an_answer_that_was_overtaken_is_not_shown(
+    browser: Browser, served: Served, path: str, shown: str
+) -> None:
+    product = create_product(served.store, "nut")
+    _, (task,) = served.store.accept([receive(served.store, 1)], None, None)
+    served.store.finish(task.inspection_id, Finding("1", "1.png", "normal", 0.1, 0.1))
+    page = open_page(browser, served, path)
+    counted = page.locator(shown).first
+    expect(counted).to_contain_text("1")
+    held: list[Route] = []
+    page.route(re.compile(r"/api/.*product_id="), lambda route: held.append(route))
+    with page.expect_request(re.compile("product_id=")):
+        page.locator("#product").select_option(str(product))
+    with page.expect_response(re.compile(r"/api/(inspections|trends)")):
+        page.locator("#product").select_option("")
+    with page.expect_response(re.compile("product_id=")) as late:
+        held[0].continue_()
+    late.value.finished()
+    page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+    expect(counted).to_contain_text("1")
 
 
 PASTE = """([name, kind]) => {

@@ -2,7 +2,7 @@ import { ask, attempt, chooseProduct, count, el, main, picture, time, verdict } 
 import { show } from "./result.js";
 
 const SIZE = 48;
-let page = 1;
+let page = 1, asked = 0;
 const cards = el("div", { class: "cards" }), total = el("p", { class: "soft", "aria-live": "polite" }), pager = el("div", { class: "row" }), exports_ = el("div", { class: "row" });
 const option = (value, title) => el("option", { value }, title);
 const fields = {
@@ -20,9 +20,10 @@ const ENDS = { since: "00:00:00", until: "23:59:59.999" };
 const read = (name, { value }) => (value && name in ENDS ? new Date(`${value}T${ENDS[name]}`).toISOString() : value);
 const query = () => new URLSearchParams(Object.entries(fields).map(([name, field]) => [name, read(name, field)]).filter(([, value]) => value));
 const refresh = attempt(async () => {
-  const wanted = query();
+  const wanted = query(), turn = ++asked;
   exports_.replaceChildren(...[["csv", "CSV"], ["coco", "COCO"], ["records", "Records"]].map(([kind, title]) => el("a", { class: "button", href: `/api/exports/${kind}?${wanted}`, download: "" }, title)));
   const found = await ask(`/api/inspections?${wanted}&page=${page}&page_size=${SIZE}`);
+  if (turn !== asked) return; // overtaken by a later question
   total.textContent = count(found.total, "inspection");
   cards.replaceChildren(...found.inspections.map((item) => el("button", { class: "card", type: "button", onclick: attempt(() => open(item.id)) }, el("img", { src: picture(item.picture, "thumb"), alt: "", loading: "lazy" }), el("span", { class: "body" }, verdict(item.decision), el("span", { class: "name" }, item.name), item.product && el("span", { class: "soft cut", title: item.product }, item.product), el("span", { class: "soft" }, time(item.created_at)), item.review && el("span", { class: "soft" }, `${item.review.verdict} by ${item.review.reviewer}`)))));
   if (!found.total) cards.replaceChildren(el("p", { class: "empty" }, "Nothing here yet."));

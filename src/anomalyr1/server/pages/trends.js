@@ -4,12 +4,15 @@ import { showModel } from "./model.js";
 const place = el("div", { class: "stack" });
 const select = await chooseProduct(() => refresh(), "All products");
 main.append(el("div", { class: "stack" }, el("label", { class: "field" }, "Product", select), place, showModel()));
+let asked = 0;
 const KINDS = ["normal", "anomalous", "unread"];
 
 const refresh = attempt(async () => {
+  const turn = ++asked;
   const wanted = new URLSearchParams({ zone: Intl.DateTimeFormat().resolvedOptions().timeZone });
   if (select.value) wanted.set("product_id", select.value);
   const trends = await ask(`/api/trends?${wanted}`);
+  if (turn !== asked) return; // overtaken by a later question
   const tile = (title, share, says) => el("div", { class: "panel" }, el("dt", {}, title), el("dd", {}, percent(share.value), el("small", {}, share.n ? `${percent(share.low)} to ${percent(share.high)} · n = ${share.n}` : says)));
   place.replaceChildren(
     el("dl", { class: "tiles" }, el("div", { class: "panel" }, el("dt", {}, "Inspected"), el("dd", {}, String(trends.total), el("small", {}, "finished pictures"))), tile("Agreement", trends.agreement, "nothing reviewed yet"), tile("Overkill", trends.overkill, "no normal part reviewed yet"), tile("Miss", trends.miss, "no anomalous part reviewed yet")),
