@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 from browsing import Served
-from builders import make_inspector
+from builders import NORMAL, anomalous, make_inspector
 from fastapi.testclient import TestClient
 from openai import OpenAI
-from serving import broken
+from serving import broken, files, make_client
 from test_store import picture_bytes
 
 from anomalyr1.server.maintenance import verify_store
+from anomalyr1.types import Completion
 
 
 def openai_client(client: TestClient) -> OpenAI:
@@ -60,6 +61,77 @@ def test_a_chat_that_names_no_picture_we_may_read_is_refused(
     answer = client.post("/v1/chat/completions", json=body)
     assert answer.status_code == 400
     assert "message" in answer.json()["error"]
+
+
+# The description
+
+
+def describe_operations(client: TestClient) -> dict[tuple[str, str], dict[str, Any]]:
+    """Operations of the API's description by method and path."""
+    paths = client.get("/openapi.json").json()["paths"]
+    return {
+        (method, path): operation
+        for path, methods in paths.items()
+        for method, operation in methods.items()
+    }
+
+
+def test_every_parameter_says_what_it_is_and_has_an_example(client: TestClient) -> None:
+    parameters = [
+        (*route, parameter)
+        for route, operation in describe_operations(client).items()
+        for parameter in operation.get("parameters", [])
+    ]
+    assert len(parameters) > 50
+    lacking = [
+        (method, path, parameter["name"])
+        for method, path, parameter in parameters
+        if not parameter.get("description") or not parameter["schema"].get("examples")
+    ]
+    assert lacking == []
+
+
+def outline(value: Any) -> Any:
+    """Names and nesting of a JSON value without what is null; of a list its first element."""
+    if isinstance(value, dict):
+        return {name: outline(inner) for name, inner in value.items() if inner is not None}
+    return [outline(inner) for inner in value[:1]] if isinstance(value, list) else None
+
+
+def test_examples_of_answers_are_shaped_as_real_ones(tmp_path: Path) -> None:
+    def say(prompt: Any, pictures: Any) -> Completion:
+        text = {"1": anomalous((4, 4, 20, 16)), "2": NORMAL}.get(prompt.record_id, "")
+        sizes_wh = tuple(picture.size for picture in pictures)
+        return Completion(prompt.record_id, text, p_anomalous=0.9, image_sizes_wh=sizes_wh)
+
+    picture = f"data:image/png;base64,{base64.b64encode(picture_bytes()).decode()}"
+    content = [{"type": "image_url", "image_url": {"url": picture}}]
+    chat = {"messages": [{"role": "user", "content": content}]}
+    box = {"box_xyxy": [1, 2, 9, 9], "label": "dent"}
+    review = {"reviewer": "Ann", "verdict": "anomalous", "regions": [box]}
+    product, inspection = "/api/products/{product_id}", "/api/inspections/{inspection_id}"
+    with make_client(tmp_path, say) as client:
+        operations = describe_operations(client)
+
+        def compare(method: str, path: str, **sent: Any) -> None:
+            answer = client.request(method, path.format(product_id=1, inspection_id=1), **sent)
+            told = operations[method, path]["responses"][str(answer.status_code)]["content"]
+            assert outline(told["application/json"]["example"]) == outline(answer.json()), path
+
+        compare("post", "/api/products", json={"name": "nut"})
+        compare("post", f"{product}/references", files=files(200, 201))
+        compare("post", "/api/inspect", files=files(1, 2, 3), data={"product_id": 1})
+        compare("post", f"{inspection}/reviews", json=review)
+        compare("get", inspection)
+        compare("get", "/api/inspections", params={"reviewed": True})
+        client.post("/api/inspections/2/reviews", json={"reviewer": "Ben", "verdict": "normal"})
+        compare("get", "/api/trends")
+        client.patch("/api/products/1", json={"threshold": 0.5})
+        compare("post", f"{product}/calibration")
+        compare("get", product)
+        compare("get", "/api/products")
+        compare("get", "/v1/models")
+        compare("post", "/v1/chat/completions", json=chat)
 
 
 # Any request

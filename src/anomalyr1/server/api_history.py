@@ -6,14 +6,14 @@ from io import BytesIO
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from fastapi import APIRouter, Depends, HTTPException, Query, Response
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from PIL import Image
 
 from anomalyr1.images import limit_size, load_image
 from anomalyr1.reporting.maps import read_map
 from anomalyr1.reporting.overlays import DEFECT_COLOURS, colour_map
-from anomalyr1.server import reviews
+from anomalyr1.server import examples, reviews
 from anomalyr1.server.exports import write_coco, write_csv, write_records_zip
 from anomalyr1.server.pictures import MEDIA_TYPES
 from anomalyr1.server.search import Filter, describe, find_inspections, list_files, load_inspection
@@ -25,22 +25,63 @@ router = APIRouter(prefix="/api")
 MOST_EXPORTED = 20_000
 VIEW_SIDES = {"thumb": 320, "view": 1600}
 _CACHE = {"cache-control": "private, max-age=31536000, immutable"}
-Word = Annotated[str, Query(max_length=200)]
-Time = Annotated[str, Query(pattern=r"^(\d{4}-\d\d-\d\d(T[\d:.]{0,15}Z?)?)?$")]
+_TIME = r"^(\d{4}-\d\d-\d\d(T[\d:.]{0,15}Z?)?)?$"
 
 
 def build_filter(
-    product_id: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
-    decision: Literal["normal", "anomalous", "unread"] | None = None,
-    state: Literal["queued", "done", "failed"] | None = None,
-    reviewer: Word = "",
-    reviewed: bool | None = None,
-    disagreement: bool | None = None,
-    since: Time = "",
-    until: Time = "",
-    q: Word = "",
-    job_id: Word = "",
-    sort: Literal["newest", "oldest", "uncertain", "score"] = "newest",
+    product_id: Annotated[
+        int | None,
+        Query(ge=1, le=2**31 - 1, description="Of this product alone.", examples=[3]),
+    ] = None,
+    decision: Annotated[
+        Literal["normal", "anomalous", "unread"] | None,
+        Query(description="What the station decided.", examples=["anomalous"]),
+    ] = None,
+    state: Annotated[
+        Literal["queued", "done", "failed"] | None,
+        Query(description="How far it is.", examples=["done"]),
+    ] = None,
+    reviewer: Annotated[
+        str, Query(max_length=200, description="Whose review counts.", examples=["Ann"])
+    ] = "",
+    reviewed: Annotated[
+        bool | None, Query(description="With a review, or without one.", examples=[True])
+    ] = None,
+    disagreement: Annotated[
+        bool | None,
+        Query(description="Reviewed with another verdict, or with the same.", examples=[True]),
+    ] = None,
+    since: Annotated[
+        str,
+        Query(
+            pattern=_TIME,
+            description="From this day or moment on, UTC.",
+            examples=["2026-01-31"],
+        ),
+    ] = "",
+    until: Annotated[
+        str,
+        Query(
+            pattern=_TIME,
+            description="Up to the end of this day, minute or moment, UTC.",
+            examples=["2026-01-31T17:30"],
+        ),
+    ] = "",
+    q: Annotated[
+        str,
+        Query(
+            max_length=200,
+            description="In names, reasonings, labels, descriptions and comments.",
+            examples=["scratch"],
+        ),
+    ] = "",
+    job_id: Annotated[
+        str, Query(max_length=200, description="Of this job alone.", examples=[examples.JOB_ID])
+    ] = "",
+    sort: Annotated[
+        Literal["newest", "oldest", "uncertain", "score"],
+        Query(description="What comes first.", examples=["uncertain"]),
+    ] = "newest",
 ) -> Filter:
     """The query's filter; 422 for control characters, which no database takes."""
     try:
@@ -56,7 +97,16 @@ def build_filter(
 Wanted = Annotated[Filter, Depends(build_filter)]
 
 
-def read_zone(zone: Word = "UTC") -> ZoneInfo:
+def read_zone(
+    zone: Annotated[
+        str,
+        Query(
+            max_length=200,
+            description="The time zone whose days are counted, by its IANA name.",
+            examples=["Europe/Berlin"],
+        ),
+    ] = "UTC",
+) -> ZoneInfo:
     """The time zone of a query; 422 for a name that is none."""
     try:
         return ZoneInfo(zone)
@@ -64,19 +114,31 @@ def read_zone(zone: Word = "UTC") -> ZoneInfo:
         raise HTTPException(422, f"{zone!r} is no time zone: give one as Europe/Berlin") from error
 
 
-@router.get("/inspections", tags=["history"])
+@router.get(
+    "/inspections",
+    tags=["history"],
+    responses=examples.answers({"total": 1, "page": 1, "inspections": [examples.FOUND]}),
+)
 def list_inspections(
     station: Here,
     wanted: Wanted,
-    page: Annotated[int, Query(ge=1, le=1_000_000)] = 1,
-    page_size: Annotated[int, Query(ge=1, le=200)] = 50,
+    page: Annotated[
+        int, Query(ge=1, le=1_000_000, description="Which page, from 1.", examples=[1])
+    ] = 1,
+    page_size: Annotated[
+        int, Query(ge=1, le=200, description="Inspections of a page.", examples=[50])
+    ] = 50,
 ) -> dict[str, Any]:
     """A page of inspections, filtered."""
     total, rows = find_inspections(station.store, wanted, page=page, page_size=page_size)
     return {"total": total, "page": page, "inspections": [describe(row) for row in rows]}
 
 
-@router.get("/inspections/{inspection_id}", tags=["history"])
+@router.get(
+    "/inspections/{inspection_id}",
+    tags=["history"],
+    responses=examples.answers(examples.INSPECTION),
+)
 def read_inspection(station: Here, inspection_id: Id) -> dict[str, Any]:
     """One inspection with all its reviews."""
     return load_inspection(station.store, inspection_id)
@@ -84,7 +146,14 @@ def read_inspection(station: Here, inspection_id: Id) -> dict[str, Any]:
 
 @router.get("/pictures/{sha256}", tags=["history"], response_class=Response)
 def read_picture(
-    station: Here, sha256: Digest, size: Literal["thumb", "view", "original"] = "view"
+    station: Here,
+    sha256: Digest,
+    size: Annotated[
+        Literal["thumb", "view", "original"],
+        Query(
+            description="A side of 320 or of 1600 pixels at most, or its own.", examples=["view"]
+        ),
+    ] = "view",
 ) -> Response:
     """A picture, small, for the screen, or as it was sent."""
     path = station.store.find_picture(sha256)
@@ -130,7 +199,12 @@ def read_mask_layer(station: Here, inspection_id: Id) -> Response:
     return _png(layer)
 
 
-@router.post("/inspections/{inspection_id}/reviews", tags=["reviews"], status_code=201)
+@router.post(
+    "/inspections/{inspection_id}/reviews",
+    tags=["reviews"],
+    status_code=201,
+    responses=examples.answers(examples.INSPECTION, 201),
+)
 def add_review(station: Here, inspection_id: Id, given: NewReview) -> dict[str, Any]:
     """Confirm or correct an inspection. The latest review counts; all are kept."""
     inspection = load_inspection(station.store, inspection_id)
@@ -157,7 +231,12 @@ def retract_review(station: Here, review_id: Id, given: Person) -> None:
 
 @router.get("/exports/{kind}", tags=["exports"], response_class=StreamingResponse)
 def export(
-    station: Here, wanted: Wanted, kind: Literal["csv", "coco", "records"]
+    station: Here,
+    wanted: Wanted,
+    kind: Annotated[
+        Literal["csv", "coco", "records"],
+        Path(description="A table, COCO JSON, or a ZIP for training.", examples=["csv"]),
+    ],
 ) -> StreamingResponse:
     """What a filter gives as CSV, as COCO, or as reviewed records with their pictures (ZIP)."""
     total, rows = find_inspections(station.store, wanted, page_size=MOST_EXPORTED)
@@ -175,7 +254,7 @@ def export(
     return StreamingResponse(parts, media_type=media, headers=headers)
 
 
-@router.get("/trends", tags=["trends"])
+@router.get("/trends", tags=["trends"], responses=examples.answers(examples.TRENDS))
 def read_trends(
     station: Here, wanted: Wanted, zone: Annotated[ZoneInfo, Depends(read_zone)]
 ) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, File, Form, Header, HTTPException, Response, Uplo
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import StreamingResponse
 
-from anomalyr1.server import products
+from anomalyr1.server import examples, products
 from anomalyr1.server.decisions import find_odd_references
 from anomalyr1.server.search import load_inspection, load_job
 from anomalyr1.server.station import Here, Station, refuse_full
@@ -28,20 +28,34 @@ WAIT_SECONDS = 120.0
 _HEARTBEAT_SECONDS = 15.0
 _TAKEN: dict[int | str, dict[str, Any]] = {409: {"description": "The name is taken."}}
 _FULL: dict[int | str, dict[str, Any]] = {
-    429: {"description": "The queue is full: come back after Retry-After seconds."},
-    202: {"description": "Accepted: a job that is not done yet."},
-    400: {"description": "A file is no picture that can be read."},
+    429: {"description": "The queue is full: come back after Retry-After seconds."}
 }
+_WAITING = {"job": {**examples.JOB, "done": 0, "state": "running"}, "inspections": []}
+_INSPECTED: dict[int | str, dict[str, Any]] = {
+    **examples.answers({"job": examples.JOB, "inspections": [examples.NEW_INSPECTION]}),
+    **examples.answers(_WAITING, 202, description="Accepted: a job that is not done yet."),
+    400: {"description": "A file is no picture that can be read."},
+    **_FULL,
+}
+_EVENTS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/event-stream": {"example": f"data: {json.dumps(examples.JOB)}\n\n"}}}
+}
+_PRODUCT = examples.answers(examples.PRODUCT)
+_NEW_PRODUCT = examples.answers(examples.NEW_PRODUCT, 201)
 Pictures = Annotated[list[UploadFile], File(description="PNG, JPEG, WebP, TIFF, BMP ...")]
 
 
-@router.get("/products", tags=["products"])
+@router.get(
+    "/products",
+    tags=["products"],
+    responses=examples.answers([{"id": 3, "name": "gear housing", "num_references": 8}]),
+)
 def list_products(station: Here) -> list[dict[str, Any]]:
     """All products by name, with their number of references."""
     return products.list_products(station.store)
 
 
-@router.post("/products", tags=["products"], status_code=201, responses=_TAKEN)
+@router.post("/products", tags=["products"], status_code=201, responses={**_NEW_PRODUCT, **_TAKEN})
 def create_product(station: Here, given: NewProduct) -> dict[str, Any]:
     """Make a product."""
     with _taken():
@@ -49,13 +63,13 @@ def create_product(station: Here, given: NewProduct) -> dict[str, Any]:
     return describe_product(station.store, product_id)
 
 
-@router.get("/products/{product_id}", tags=["products"])
+@router.get("/products/{product_id}", tags=["products"], responses=_PRODUCT)
 def read_product(station: Here, product_id: Id) -> dict[str, Any]:
     """A product with knowledge, threshold, references and their calibration."""
     return describe_product(station.store, product_id)
 
 
-@router.patch("/products/{product_id}", tags=["products"], responses=_TAKEN)
+@router.patch("/products/{product_id}", tags=["products"], responses={**_PRODUCT, **_TAKEN})
 def change_product(station: Here, product_id: Id, change: ProductChange) -> dict[str, Any]:
     """Change what is given; `threshold` null takes the line away."""
     values = change.model_dump(exclude_unset=True)
@@ -72,7 +86,12 @@ def delete_product(station: Here, product_id: Id) -> None:
     products.delete_product(station.store, product_id)
 
 
-@router.post("/products/{product_id}/references", tags=["products"], status_code=201)
+@router.post(
+    "/products/{product_id}/references",
+    tags=["products"],
+    status_code=201,
+    responses=examples.answers(examples.REFERENCED_PRODUCT, 201),
+)
 def add_references(station: Here, product_id: Id, pictures: Pictures) -> dict[str, Any]:
     """Add normal pictures of the product."""
     products.load_product(station.store, product_id)
@@ -81,14 +100,18 @@ def add_references(station: Here, product_id: Id, pictures: Pictures) -> dict[st
     return describe_product(station.store, product_id)
 
 
-@router.delete("/products/{product_id}/references/{reference_id}", tags=["products"])
+@router.delete(
+    "/products/{product_id}/references/{reference_id}", tags=["products"], responses=_PRODUCT
+)
 def remove_reference(station: Here, product_id: Id, reference_id: Id) -> dict[str, Any]:
     """Take a reference away."""
     products.remove_reference(station.store, product_id, reference_id)
     return describe_product(station.store, product_id)
 
 
-@router.post("/products/{product_id}/calibration", tags=["products"], responses=_FULL)
+@router.post(
+    "/products/{product_id}/calibration", tags=["products"], responses={**_PRODUCT, **_FULL}
+)
 async def calibrate_product(station: Here, product_id: Id) -> dict[str, Any]:
     """Score each reference against the others (leave one out), and keep the scores."""
     await run_in_threadpool(products.load_product, station.store, product_id)
@@ -101,14 +124,24 @@ async def calibrate_product(station: Here, product_id: Id) -> dict[str, Any]:
     return await run_in_threadpool(describe_product, station.store, product_id)
 
 
-@router.post("/inspect", tags=["inspect"], responses=_FULL)
+@router.post("/inspect", tags=["inspect"], responses=_INSPECTED)
 async def inspect(
     station: Here,
     response: Response,
     pictures: Pictures,
-    product_id: Annotated[int | None, Form(ge=1, le=2**31 - 1)] = None,
+    product_id: Annotated[
+        int | None, Form(ge=1, le=2**31 - 1, description="Whose references and knowledge count.")
+    ] = None,
     wait: Annotated[bool, Form(description="Wait for the results; else a job is made.")] = True,
-    idempotency_key: Annotated[str | None, Header(max_length=200, pattern=r"^[!-~]+$")] = None,
+    idempotency_key: Annotated[
+        str | None,
+        Header(
+            max_length=200,
+            pattern=r"^[!-~]+$",
+            description="A request that is repeated with its key is answered with its first job.",
+            examples=["part-4711"],
+        ),
+    ] = None,
 ) -> dict[str, Any]:
     """Inspect pictures. With `wait`, the findings of a job that ended in time; else the job."""
     if station.bell.is_closing:
@@ -133,13 +166,18 @@ async def inspect(
     return {"job": job, "inspections": found}
 
 
-@router.get("/jobs/{job_id}", tags=["inspect"])
+@router.get("/jobs/{job_id}", tags=["inspect"], responses=examples.answers(examples.JOB))
 def read_job(station: Here, job_id: JobId) -> dict[str, Any]:
     """How far a job is."""
     return load_job(station.store, job_id)
 
 
-@router.get("/jobs/{job_id}/events", tags=["inspect"], response_class=StreamingResponse)
+@router.get(
+    "/jobs/{job_id}/events",
+    tags=["inspect"],
+    response_class=StreamingResponse,
+    responses=_EVENTS,
+)
 async def follow_job(station: Here, job_id: JobId) -> StreamingResponse:
     """A job's progress as server-sent events, until it is done."""
     await run_in_threadpool(load_job, station.store, job_id)

@@ -24,6 +24,7 @@ from anomalyr1.images import load_image
 from anomalyr1.inspector import Inspector
 from anomalyr1.prompts import read_listed
 from anomalyr1.reporting.page import clean
+from anomalyr1.server import examples
 from anomalyr1.server.pictures import MAX_UPLOAD_BYTES, MAX_UPLOAD_PIXELS
 from anomalyr1.server.station import RETRY_SECONDS, Here
 from anomalyr1.types import Completion, InputError, Message, Prompt
@@ -71,14 +72,18 @@ class Chat(BaseModel):
     logprobs: bool = False
 
 
-@router.get("/models")
+@router.get("/models", responses=examples.answers(examples.MODELS))
 def list_models(station: Here) -> dict[str, Any]:
     """The one model that is loaded."""
     model = {"id": station.worker.model, "object": "model", "created": 0, "owned_by": "anomalyr1"}
     return {"object": "list", "data": [model]}
 
 
-@router.post("/chat/completions", response_model=None)
+@router.post(
+    "/chat/completions",
+    response_model=None,
+    responses=examples.answers(examples.COMPLETION),
+)
 async def complete(station: Here, chat: Chat) -> Response:
     """One completion, whole or streamed. Pictures come as data: URLs; no other is fetched."""
     if chat.model and chat.model != station.worker.model:

@@ -21,7 +21,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from anomalyr1 import reporting
 from anomalyr1.inspector import Inspector
-from anomalyr1.server import api_history, api_inspect, api_model, api_openai
+from anomalyr1.server import api_history, api_inspect, api_model, api_openai, examples
 from anomalyr1.server.bell import Bell
 from anomalyr1.server.metrics import Metrics
 from anomalyr1.server.security import COOKIE, COOKIE_SECONDS, Guard, is_token, sign_session
@@ -83,10 +83,16 @@ def build_app(
     # Swagger's pages would come from a CDN; the description itself is at /openapi.json.
     app = FastAPI(
         title="AnomalyR1 station",
-        description="Explained visual inspection: pictures in, verdicts, reasons and boxes out.",
+        description="Explained visual inspection: pictures in, verdicts, reasons and boxes out. "
+        "Examples of answers leave out what is null.",
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        responses=examples.answers(
+            {"detail": "body.name: String should have at least 1 character"},
+            422,
+            description="What was sent makes no sense: `detail` says where and why.",
+        ),
     )
     app.state.station = Station(store, worker, bell, metrics, token)
     for part in (api_inspect, api_history, api_model, api_openai):

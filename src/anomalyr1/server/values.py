@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from anomalyr1.server.examples import JOB_ID, PICTURE
 from anomalyr1.server.tables import MOST_NAME
 
 
@@ -34,9 +35,21 @@ Name = Annotated[
     str, Field(min_length=1, max_length=MOST_NAME, pattern=r"\S"), AfterValidator(str.strip), Clean
 ]
 Long = Annotated[str, Field(max_length=20_000), Clean]
-Id = Annotated[int, Path(ge=1, le=2**31 - 1)]
-JobId = Annotated[str, Path(pattern=r"^[0-9a-f]{32}$")]
-Digest = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+Id = Annotated[
+    int, Path(ge=1, le=2**31 - 1, description="The number that the station gave it.", examples=[7])
+]
+JobId = Annotated[
+    str,
+    Path(pattern=r"^[0-9a-f]{32}$", description="As /api/inspect tells it.", examples=[JOB_ID]),
+]
+Digest = Annotated[
+    str,
+    Path(
+        pattern=r"^[0-9a-f]{64}$",
+        description="SHA-256 of the picture's file, as inspections and products tell it.",
+        examples=[PICTURE],
+    ),
+]
 Verdict = Literal["normal", "anomalous"]
 Side = Annotated[float, Field(ge=0, le=100_000, allow_inf_nan=False)]
 
