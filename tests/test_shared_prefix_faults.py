@@ -1,8 +1,9 @@
 """What goes wrong in a run of GRPO goes as it does with stock TRL: the same weights, or the same
-error."""
+error. What cannot share prompts says why and is trained by stock itself."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +11,21 @@ from typing import Any
 
 import numpy as np
 import pytest
+from builders import make_picture
 from PIL import Image
+from tiny_training import grpo_table, write_model
 
+from anomalyr1.checkpoint import load_checkpoint
+from anomalyr1.training.dataset import HintedRecord
 from anomalyr1.training.nano import NanoShape, build_nano
+from anomalyr1.types import Record
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl", reason="training needs the extra 'train'")
 
 from trl import GRPOConfig, GRPOTrainer  # noqa: E402
 
+from anomalyr1.training.grpo import train_grpo  # noqa: E402
 from anomalyr1.training.shared_prefix import SharedPrefixGRPOTrainer  # noqa: E402
 
 TINY = NanoShape(1024, 64, 2, 64, 2, 84 * 84)
@@ -240,3 +247,45 @@ def test_a_completion_that_computes_to_no_number_spoils_a_step_as_with_stock(
 
     outcome = assert_same(tmp_path, make_rows(2), change=spoil, max_steps=1)
     assert outcome.gradients == pytest.approx([float("nan")], nan_ok=True)
+
+
+EAGER = {"attn_implementation": "eager"}
+SLIDING = {"use_sliding_window": True, "sliding_window": 16, "max_window_layers": 0}
+
+
+@pytest.mark.parametrize(
+    ("asked", "asked_of_text", "reason"),
+    [
+        (EAGER, {}, "eager attention takes no such mask"),
+        ({}, {**SLIDING, "layer_types": None}, "it has sliding attention layers"),
+    ],
+)
+def test_a_checkpoint_that_cannot_share_prompts_says_why_at_the_start_and_is_trained_by_stock(
+    tmp_path: Path, asked: dict[str, Any], asked_of_text: dict[str, Any], reason: str
+) -> None:
+    folder = write_model(tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config |= {**asked, "text_config": config["text_config"] | asked_of_text}
+    (folder / "config.json").write_text(json.dumps(config))
+    record = Record("part", make_picture(tmp_path / "part.png"), label="normal")
+    out = tmp_path / "grpo"
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        assert not out.exists(), "training has begun"
+        said.append(text)
+
+    trainer = train_grpo(
+        load_checkpoint(str(folder), device="cpu"),
+        [HintedRecord(record, None, 0)] * 2,
+        ["format_reward"],
+        grpo_table(max_steps=1),
+        out,
+        seed=0,
+        resume=False,
+        say=say,
+    )
+    (told,) = said
+    assert told.startswith("prompts are computed anew for each completion") and reason in told
+    assert type(trainer) is GRPOTrainer
+    assert (out / "checkpoint-1" / "model.safetensors").is_file()
