@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch.overrides import TorchFunctionMode
 from trl import GRPOConfig
+from trl.kernels import ChunkedLogProbFunction
 
 from anomalyr1.training.shared_prefix import SharedPrefixGRPOTrainer
 
@@ -121,3 +124,34 @@ def differ_by(ours: dict[str, torch.Tensor], stock: dict[str, torch.Tensor]) -> 
         float((ours[name] - gradient).norm() / (gradient.norm() + 1e-12))
         for name, gradient in stock.items()
     )
+
+
+class _Widening(TorchFunctionMode):
+    """Gives float64 to what asks for float32, as norms and log-probabilities do."""
+
+    def __torch_function__(
+        self, function: Any, _types: Any, arguments: Any = (), settings: Any = None
+    ) -> Any:
+        def widen(value: Any) -> Any:
+            return torch.float64 if value is torch.float32 else value
+
+        function = torch.Tensor.double if function is torch.Tensor.float else function
+        named = {name: widen(value) for name, value in (settings or {}).items()}
+        return function(*map(widen, arguments), **named)
+
+
+@contextmanager
+def in_float64() -> Iterator[None]:
+    """Inside, a model whose weights are float64 computes in nothing less."""
+    accumulate = ChunkedLogProbFunction.backward
+
+    def accumulate_widened(*arguments: Any) -> Any:
+        with _Widening():  # autograd runs backward passes outside of every mode
+            return accumulate(*arguments)
+
+    ChunkedLogProbFunction.backward = staticmethod(accumulate_widened)
+    try:
+        with _Widening():
+            yield
+    finally:
+        ChunkedLogProbFunction.backward = staticmethod(accumulate)

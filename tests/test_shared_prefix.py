@@ -348,22 +348,25 @@ def as_batch(trainer: Any, inputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def compute_gradients(trainer: Any, batch: dict[str, Any], kind: Any) -> tuple[Any, dict[str, Any]]:
+    """The loss of a batch, log-probabilities computed as `kind` does, and its gradients by name."""
+    trainer.model.zero_grad()
+    with pytest.MonkeyPatch.context() as patch:
+        method = kind._get_per_token_logps_and_entropies
+        patch.setattr(SharedPrefixGRPOTrainer, "_get_per_token_logps_and_entropies", method)
+        loss = trainer._compute_loss(trainer.model, batch)
+        loss.backward()
+    gradients = {
+        name: parameter.grad.clone()
+        for name, parameter in trainer.model.named_parameters()
+        if parameter.grad is not None
+    }
+    return loss.detach(), gradients
+
+
 def assert_same_loss(trainer: Any, batch: dict[str, Any], stock: Any) -> None:
-    found = []
-    for kind in (SharedPrefixGRPOTrainer, stock):
-        trainer.model.zero_grad()
-        with pytest.MonkeyPatch.context() as patch:
-            method = kind._get_per_token_logps_and_entropies
-            patch.setattr(SharedPrefixGRPOTrainer, "_get_per_token_logps_and_entropies", method)
-            loss = trainer._compute_loss(trainer.model, batch)
-            loss.backward()
-        gradients = {
-            name: parameter.grad.clone()
-            for name, parameter in trainer.model.named_parameters()
-            if parameter.grad is not None
-        }
-        found.append((loss.detach(), gradients))
-    (ours, gradients), (theirs, expected) = found
+    ours, gradients = compute_gradients(trainer, batch, SharedPrefixGRPOTrainer)
+    theirs, expected = compute_gradients(trainer, batch, stock)
     assert torch.allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     assert gradients.keys() == expected.keys() and expected
     for name, gradient in expected.items():

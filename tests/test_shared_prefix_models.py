@@ -1,7 +1,8 @@
-"""Shared prompts with Qwen3-VL and in bfloat16: what stock TRL computes, up to rounding."""
+"""Shared prompts with Qwen3-VL, bfloat16 and float64: what stock TRL computes, up to rounding."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from test_shared_prefix import (  # noqa: E402
     as_batch,
     assert_same_loss,
     build_trainer,
+    compute_gradients,
     make_row,
     roll_out,
 )
@@ -130,3 +132,25 @@ def test_in_bfloat16_the_error_is_no_larger_than_that_of_stock(
         for kind in (GRPOTrainer, SharedPrefixGRPOTrainer)
     ]
     assert 0 < errors[1] <= 1.5 * errors[0] + 1e-3
+
+
+@pytest.mark.parametrize("build", [lambda: build_nano(TINY, seed=0), build_qwen3])
+def test_in_float64_every_gradient_is_that_of_stock_to_twelve_digits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, build: Callable[[], Checkpoint]
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    from grpo_update import in_float64
+
+    trainer = build_trainer(build(), tmp_path)
+    inputs = roll_out(trainer, (2, 1))
+    trainer.beta = 0.04
+    trainer.model.double()
+    with in_float64():
+        batch = as_batch(trainer, inputs)
+        ours, gradients = compute_gradients(trainer, batch, SharedPrefixGRPOTrainer)
+        theirs, expected = compute_gradients(trainer, batch, GRPOTrainer)
+    assert ours.dtype == torch.float64 and float(ours) == pytest.approx(float(theirs), rel=1e-12)
+    assert gradients.keys() == expected.keys() == dict(trainer.model.named_parameters()).keys()
+    for name, gradient in expected.items():
+        assert gradient.norm() > 0 and gradient.dtype == torch.float64, name
+        assert (gradients[name] - gradient).norm() <= 1e-12 * gradient.norm(), name
