@@ -20,9 +20,12 @@ from typer.testing import CliRunner
 from anomalyr1 import cli
 from anomalyr1.data.mmad import SUBTASKS, load_mmad, name_subtask
 from anomalyr1.data.records import validate_record, write_records
+from anomalyr1.engines.transformers_engine import TransformersEngine
 from anomalyr1.evaluation.answer_checks import check_answers
 from anomalyr1.evaluation.answers import load_answers
 from anomalyr1.inspector import Answered, Inspector
+from anomalyr1.preparation import Preparer, load_detector
+from anomalyr1.prompts import build_choice_prompt
 from anomalyr1.questioning import answer_into, choose_questions
 from anomalyr1.types import Completion, InputError, Prompt, Record
 
@@ -81,6 +84,25 @@ def test_the_miniature_runs_end_to_end_with_nano(tmp_path: Path) -> None:
     assert body.index("Overlap with training: not known") < body.index("<h1>nano</h1>")
     assert all(f"<th>{dataset}</th>" in body for dataset in SOURCES) and "Human expert" in body
     assert check_answers(answers, load_mmad(data).records) == []
+
+
+def test_questions_put_in_one_call_are_answered_as_they_are_one_by_one(tmp_path: Path) -> None:
+    data = write_miniature(tmp_path / "data", size=96, num_queries=1)
+    engine = TransformersEngine.load("nano", device="cpu", dtype="float32")
+    preparer = Preparer(engine, load_detector("auto", "nano"))
+    asked = [preparer.prepare_record(record, build_choice_prompt) for record in choose(data)]
+    pictures: list[int] = []
+    tower = engine._backbone.visual.register_forward_pre_hook(
+        lambda _module, _positional, named: pictures.append(len(named["grid_thw"])),
+        with_kwargs=True,
+    )
+    together = engine.generate([one.prompt for one in asked], [one.shown for one in asked])
+    tower.remove()
+    # A stream is transformers' own generation of one prompt, which nothing is shared with.
+    alone = ["".join(engine.stream(one.prompt, one.shown)) for one in asked]
+    assert [said.text for said in together] == alone
+    assert {name_subtask(one.record.question.question_type) for one in asked} == set(SUBTASKS)
+    assert sum(pictures) == len({shown.tobytes() for one in asked for shown in one.shown})
 
 
 def test_the_overlap_with_training_is_printed_and_kept(miniature: Path, tmp_path: Path) -> None:
