@@ -12,6 +12,7 @@ import pytest
 from builders import make_picture
 from PIL import Image
 
+from anomalyr1.evaluation.cases import build_case, count_all_pixels, pair_findings
 from anomalyr1.evaluation.records import (
     DEFINITIONS,
     compute_metrics,
@@ -319,3 +320,19 @@ def test_saturation_areas_of_the_records_decide_spro(tmp_path: Path) -> None:
         )
         values[area] = next(one for one in metrics if one.name == "spro_fpr05").value
     assert values == pytest.approx({16: 1.0, 32: 0.5, 64: 0.25}, abs=0.03)
+
+
+def test_what_is_kept_of_a_picture_to_resample_it_is_small_and_exact(tmp_path: Path) -> None:
+    mask = np.zeros((300, 300), dtype=bool)
+    mask[:20, :20] = True
+    Image.fromarray(255 * mask.astype(np.uint8)).save(tmp_path / "mask.png")
+    records = [make_record("a", "anomalous", mask_path=tmp_path / "mask.png"), make_record("b")]
+    findings = [replace(make_finding(name), image_size_wh=mask.shape) for name in "ab"]
+    cases = [build_case(*pair, nothing) for pair in pair_findings(records, findings)]
+    flat = np.full((300, 300), 0.5)
+    _sums, pixels = count_all_pixels(cases, ["nut"] * 2, lambda _finding: flat)
+    anomalous, normal = pixels[0], pixels[1]
+    assert (int(anomalous.normal.max()), int(anomalous.defect.max())) == (90_000 - 400, 400)
+    assert anomalous.overlap.sum() == pytest.approx(1.0)
+    assert int(normal.normal.max()) == 90_000 and normal.normal.nbytes == 2048
+    assert normal.defect is normal.overlap is normal.saturated is anomalous.saturated

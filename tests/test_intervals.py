@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from anomalyr1.evaluation import intervals
 from anomalyr1.evaluation.intervals import (
     auroc_statistic,
     average_precision_statistic,
@@ -13,6 +14,7 @@ from anomalyr1.evaluation.intervals import (
     bootstrap,
     percentile_interval,
     ratio_statistic,
+    weigh_histograms,
     wilson_interval,
 )
 
@@ -110,3 +112,12 @@ def test_wilson_interval_matches_published_values(successes, n, low, high):
 
 def test_wilson_interval_of_no_case_is_none():
     assert wilson_interval(0, 0) is None
+
+
+def test_histograms_are_weighed_alike_in_one_part_and_in_several(monkeypatch):
+    rng = np.random.default_rng(0)
+    histograms = [rng.integers(0, 70_000, 5).astype(np.uint32) for _picture in range(7)]
+    weights = rng.integers(0, 4, (3, 7)).astype(np.float64)
+    monkeypatch.setattr(intervals, "HISTOGRAMS_AT_ONCE", 3)
+    found = weigh_histograms(histograms)(weights)
+    assert np.array_equal(found, weights @ np.stack(histograms))

@@ -21,7 +21,11 @@ MapLoader = Callable[[Finding], NDArray[np.floating] | None]
 MaskLoader = Callable[[Finding], NDArray[np.bool_] | None]
 
 COARSE_BINS = 512
-"""Bins kept a picture for resampling: 12 KB a picture instead of 98."""
+"""Bins kept a picture for resampling, an eighth of those that are summed."""
+
+Histogram = NDArray[np.generic]
+
+_EMPTY: Histogram = np.zeros(COARSE_BINS, np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,18 @@ class Case:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pixels:
-    """Pixel counts of one picture, in few bins for resampling; `is_missing`: it had no map."""
+    """`PixelCounts` of one picture in few bins, (COARSE_BINS,), for resampling; counts are in the
+    smallest integers that hold them, and what is empty is one array for all pictures.
 
-    coarse: PixelCounts
+    `is_missing`: it had no map.
+    """
+
+    normal: Histogram
+    defect: Histogram
+    overlap: Histogram
+    num_regions: int
+    saturated: Histogram
+    num_parts: int
     is_missing: bool
 
 
@@ -146,7 +159,7 @@ def count_all_pixels(
         for subset in ("all", subsets[index]):
             before = sums.get(subset)
             sums[subset] = localisation.add_counts([counts] if before is None else [before, counts])
-        pixels[index] = Pixels(_coarsen(counts), is_missing=anomaly_map is None)
+        pixels[index] = _coarsen(counts, is_missing=anomaly_map is None)
 
     for index, case in enumerate(cases):
         if case.is_anomalous and case.record.mask_path is None:
@@ -214,16 +227,22 @@ def _load_parts(case: Case) -> list[tuple[NDArray[np.bool_], int]]:
     ]
 
 
-def _coarsen(counts: PixelCounts) -> PixelCounts:
-    def shrink(histogram: NDArray[np.float64]) -> NDArray[np.float64]:
-        groups = histogram.reshape(COARSE_BINS, NUM_BINS // COARSE_BINS)
-        return np.asarray(groups.sum(axis=1), dtype=np.float64)
+def _coarsen(counts: PixelCounts, is_missing: bool) -> Pixels:
+    def shrink(histogram: NDArray[np.float64]) -> Histogram:
+        if not histogram.any():
+            return _EMPTY
+        return np.asarray(histogram.reshape(COARSE_BINS, NUM_BINS // COARSE_BINS).sum(axis=1))
 
-    return PixelCounts(
-        shrink(counts.normal),
-        shrink(counts.defect),
-        shrink(counts.overlap),
-        counts.num_regions,
-        shrink(counts.saturated),
-        counts.num_parts,
+    def count(histogram: NDArray[np.float64]) -> Histogram:
+        coarse = shrink(histogram)
+        return coarse.astype(np.min_scalar_type(int(coarse.max())), copy=False)
+
+    return Pixels(
+        normal=count(counts.normal),
+        defect=count(counts.defect),
+        overlap=shrink(counts.overlap),
+        num_regions=counts.num_regions,
+        saturated=shrink(counts.saturated),
+        num_parts=counts.num_parts,
+        is_missing=is_missing,
     )

@@ -177,32 +177,32 @@ def estimate_pixels(
     kept = [(case, counts) for case, counts in zip(cases, pixels, strict=True) if counts]
     if total is None or not kept:
         return dict.fromkeys(PIXEL_METRICS, UNDEFINED)
-    normal = np.stack([counts.coarse.normal for _, counts in kept])
-    defect = np.stack([counts.coarse.defect for _, counts in kept])
-    overlap = np.stack([counts.coarse.overlap for _, counts in kept])
-    saturated = np.stack([counts.coarse.saturated for _, counts in kept])
-    parts = np.array([counts.coarse.num_parts for _, counts in kept], dtype=np.float64)
-    regions = np.array([counts.coarse.num_regions for _, counts in kept], dtype=np.float64)
+    normal = intervals.weigh_histograms([counts.normal for _, counts in kept])
+    defect = intervals.weigh_histograms([counts.defect for _, counts in kept])
+    overlap = intervals.weigh_histograms([counts.overlap for _, counts in kept])
+    saturated = intervals.weigh_histograms([counts.saturated for _, counts in kept])
+    parts = np.array([counts.num_parts for _, counts in kept], dtype=np.float64)
+    regions = np.array([counts.num_regions for _, counts in kept], dtype=np.float64)
     strata = np.array([case.is_anomalous for case, _ in kept])
     unread = sum(counts.is_missing for _, counts in kept)
 
     def auroc(weights: Floats) -> Floats:
-        return intervals.auroc_of_histograms(weights @ defect, weights @ normal)
+        return intervals.auroc_of_histograms(defect(weights), normal(weights))
 
     def average_precision(weights: Floats) -> Floats:
-        return localisation.ap_of_histograms(weights @ defect, weights @ normal)
+        return localisation.ap_of_histograms(defect(weights), normal(weights))
 
     def f1_max(weights: Floats) -> Floats:
-        return localisation.f1_max_of_histograms(weights @ defect, weights @ normal)
+        return localisation.f1_max_of_histograms(defect(weights), normal(weights))
 
     def aupro(limit: float) -> Statistic:
         return lambda weights: localisation.aupro_of_histograms(
-            weights @ overlap, weights @ regions, weights @ normal, limit
+            overlap(weights), weights @ regions, normal(weights), limit
         )
 
     def spro(weights: Floats) -> Floats:
         return localisation.aupro_of_histograms(
-            weights @ saturated, weights @ parts, weights @ normal, localisation.TIGHT_FPR_LIMIT
+            saturated(weights), weights @ parts, normal(weights), localisation.TIGHT_FPR_LIMIT
         )
 
     estimates = {}

@@ -22,6 +22,9 @@ NORMAL_QUANTILE = 1.959963984540054
 WEIGHTS_PER_CHUNK = 2_000_000
 """Bounds memory: weights held at once, 16 MB."""
 
+HISTOGRAMS_AT_ONCE = 4096
+"""Bounds memory: so many of 512 bins in float64 are 16 MB."""
+
 
 def bootstrap(
     statistic: Statistic,
@@ -163,6 +166,19 @@ def ratio_statistic(
     """Weighted sum of `numerators` over weighted sum of `denominators`, both of shape (n,)."""
     above, below = numerators.astype(np.float64), denominators.astype(np.float64)
     return lambda weights: divide(weights @ above, weights @ below)
+
+
+def weigh_histograms(histograms: Sequence[NDArray[np.generic]]) -> Callable[[Floats], Floats]:
+    """From weights (r, n) to weighted sums (r, bins) of n pictures' histograms, each (bins,)."""
+
+    def add_up(weights: Floats) -> Floats:
+        total = np.zeros((len(weights), len(histograms[0])))
+        for start in range(0, len(histograms), HISTOGRAMS_AT_ONCE):
+            part = slice(start, start + HISTOGRAMS_AT_ONCE)
+            total += weights[:, part] @ np.stack(histograms[part], dtype=np.float64)
+        return total
+
+    return add_up
 
 
 def auroc_of_histograms(positives: Floats, negatives: Floats) -> Floats:
