@@ -208,17 +208,17 @@ class _Counting:
 
 def test_hints_are_written_once_and_kept(tmp_path: Path) -> None:
     detector = _Counting()
-    record = make_record(tmp_path)
-    task = ([(record, tmp_path / f"{number}.npz") for number in range(3)], [0, 1])
-    paths = dataset._write_product_hints(detector, task)
-    assert [path.name for path in paths] == ["0.npz", "1.npz", "2.npz"]
+    opened = (detector, [make_record(tmp_path)] * 3, tmp_path)
+    task = ([0, 1, 2], [0, 1])
+    paths = dataset._write_product_hints(opened, task)
+    assert paths == [tmp_path / f"00000{number}.npz" for number in range(3)]
     assert len(detector.seen) == 3 and len(set(detector.seen)) == 1
     kept = load_anomaly(paths[0])
     assert kept.score == 0.5 and kept.anomaly_map.shape == (4, 4)
     with pytest.raises(InputError, match=r"missing\.npz cannot be read"):
         load_anomaly(tmp_path / "missing.npz")
     paths[1].unlink()
-    assert dataset._write_product_hints(detector, task) == paths
+    assert dataset._write_product_hints(opened, task) == paths
     assert len(detector.seen) == 4, "only the missing one is drawn again"
     assert not list(tmp_path.glob("*.tmp"))
 

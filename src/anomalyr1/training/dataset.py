@@ -20,6 +20,7 @@ from anomalyr1.checkpoint import shown_size
 from anomalyr1.data.question_reasoning import write_choice_reasoning
 from anomalyr1.data.questions import ask, write_questions
 from anomalyr1.data.wording import write_reasoning
+from anomalyr1.detectors import Detector
 from anomalyr1.detectors.patch_memory import PatchMemoryDetector
 from anomalyr1.geometry import box_iou, frame_size, to_model
 from anomalyr1.hints import describe_hint, draw_hint
@@ -103,28 +104,45 @@ def write_hints(
     Files that are there already are kept, so that an interrupted run continues.
     """
     out.mkdir(parents=True, exist_ok=True)
-    products: dict[Path, list[tuple[Record, Path]]] = {}
-    for index, record in enumerate(records):
-        path = out / f"{index:06d}.npz"
-        products.setdefault(record.image_path.parent, []).append((record, path))
-    tasks = [(product, [seed, number]) for number, product in enumerate(products.values())]
-    load = partial(PatchMemoryDetector.load, hint_folder, num_threads=1)
+    tasks = [(product, [seed, number]) for number, product in enumerate(_find_products(records))]
+    load = partial(_open, hint_folder, records, out)
     for paths in map_tasks(_write_product_hints, tasks, load, num_workers=num_workers, chunksize=4):
         yield from paths
 
 
+def _find_products(records: Sequence[Record]) -> list[list[int]]:
+    """The numbers of the records of each folder; the records may be too many to be kept."""
+    products: dict[Path, list[int]] = {}
+    for number, record in enumerate(records):
+        products.setdefault(record.image_path.parent, []).append(number)
+    return list(products.values())
+
+
+def _open(
+    hint_folder: Path, records: Sequence[Record], out: Path
+) -> tuple[Detector, Sequence[Record], Path]:
+    return PatchMemoryDetector.load(hint_folder, num_threads=1), records, out
+
+
 def _write_product_hints(
-    detector: PatchMemoryDetector, task: tuple[list[tuple[Record, Path]], list[int]]
+    opened: tuple[Detector, Sequence[Record], Path], task: tuple[list[int], list[int]]
 ) -> list[Path]:
+    detector, records, out = opened
     product, seed = task
     rng = np.random.default_rng(seed)
     count = int(rng.choice([0, 1, 2, 4]))
-    references = [load_image(path) for path in product[0][0].reference_paths[:count]]
-    for record, path in product:
+    references = [load_image(path) for path in records[product[0]].reference_paths[:count]]
+    paths = [_name_hint(out, number) for number in product]
+    for number, path in zip(product, paths, strict=True):
         if not path.is_file():
-            picture = load_image(record.image_path)
+            picture = load_image(records[number].image_path)
             save_anomaly(path, detector.detect(picture, references))
-    return [path for _, path in product]
+    return paths
+
+
+def _name_hint(folder: Path, number: int) -> Path:
+    """The file of a record's anomaly, by the record's number."""
+    return folder / f"{number:06d}.npz"
 
 
 def save_anomaly(path: Path, anomaly: Anomaly) -> None:
@@ -202,7 +220,7 @@ class ChosenRows(Sequence[HintedRecord]):
         rng = np.random.default_rng([self._seed, number])
         path = None
         if self._hints is not None and rng.random() >= settings.without_hint:
-            path = self._hints / f"{index:06d}.npz"
+            path = _name_hint(self._hints, index)
         shown = int(bool(record.reference_paths) and rng.random() < settings.with_reference)
         if record.question is None and rng.random() < settings.with_question:
             questions = write_questions(record, rng)
