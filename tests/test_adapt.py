@@ -45,6 +45,7 @@ def test_an_adapted_checkpoint_brings_its_own_detector(tmp_path: Path) -> None:
         (place / "head.onnx").read_bytes() for place in (folder / "hint", NANO_FOLDER / "hint")
     )
     assert own != bundled
+    assert not list(tmp_path.rglob("samples")), "a megabyte a picture, of no use any more"
     assert (folder / "model.safetensors").is_file()
     assert (tmp_path / "out" / "run" / "report.html").is_file()
 

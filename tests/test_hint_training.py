@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from anomalyr1.training.hint import (  # noqa: E402
     Sample,
     export_head,
     load_head,
+    save_sample,
     train_head,
 )
 
@@ -34,8 +36,15 @@ def make_sample(seed: int, height: int = 24, width: int = 16) -> Sample:
     return Sample(*levels, rng.normal(size=(7, height, width)).astype(np.float16), mask)
 
 
-def test_training_moves_every_parameter_and_repeats_for_a_seed() -> None:
-    samples = [make_sample(seed) for seed in range(4)]
+def write(folder: Path, samples: Sequence[Sample]) -> list[Path]:
+    paths = [folder / f"{number}.npz" for number in range(len(samples))]
+    for path, sample in zip(paths, samples, strict=True):
+        save_sample(path, sample)
+    return paths
+
+
+def test_training_moves_every_parameter_and_repeats_for_a_seed(tmp_path: Path) -> None:
+    samples = write(tmp_path, [make_sample(seed) for seed in range(4)])
     torch.manual_seed(0)
     start = {name: value.clone() for name, value in Head().named_parameters()}
     runs = []
@@ -49,8 +58,8 @@ def test_training_moves_every_parameter_and_repeats_for_a_seed() -> None:
         assert torch.allclose(value, runs[1][name], atol=1e-6), name
 
 
-def test_pictures_of_two_shapes_train_together() -> None:
-    samples = [make_sample(1), make_sample(2, 16, 32)]
+def test_pictures_of_two_shapes_train_together(tmp_path: Path) -> None:
+    samples = write(tmp_path, [make_sample(1), make_sample(2, 16, 32)])
     assert len(list(train_head(samples, seed=0, num_steps=4, batch_size=2))) == 4
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from itertools import groupby
 from pathlib import Path
@@ -112,44 +112,71 @@ def write_backbone(records: Sequence[Record], path: Path) -> None:
     export_backbone(backbone, path)
 
 
-def build_samples(
-    records: Sequence[Record], backbone_path: Path, *, seed: int, num_workers: int
-) -> Iterator[Sample]:
-    """Inputs and targets of each record; a product's references are drawn 0, 1, 2 or all."""
-    products = [
-        list(group) for _, group in groupby(records, key=lambda record: record.image_path.parent)
-    ]
+def write_samples(
+    records: Sequence[Record], backbone_path: Path, out: Path, *, seed: int, num_workers: int
+) -> Iterator[Path]:
+    """Write each record's inputs and targets to `out`, more than a megabyte a record; yields the
+    files, which `load_sample` reads. A product's references are drawn 0, 1, 2 or all."""
+    out.mkdir(exist_ok=True)
+    numbered = groupby(enumerate(records), key=lambda pair: pair[1].image_path.parent)
+    products = [[number for number, _record in group] for _, group in numbered]
     tasks = [(product, [seed, index]) for index, product in enumerate(products)]
-    load = partial(open_session, backbone_path, 1)
-    for samples in map_tasks(_product_samples, tasks, load, num_workers=num_workers, chunksize=2):
-        yield from samples
+    load = partial(_open, backbone_path, records, out)
+    for paths in map_tasks(
+        _write_product_samples, tasks, load, num_workers=num_workers, chunksize=2
+    ):
+        yield from paths
 
 
-def _product_samples(session: Any, task: tuple[list[Record], list[int]]) -> list[Sample]:
+def _open(
+    backbone_path: Path, records: Sequence[Record], out: Path
+) -> tuple[Any, Sequence[Record], Path]:
+    return open_session(backbone_path, 1), records, out
+
+
+def _write_product_samples(
+    opened: tuple[Any, Sequence[Record], Path], task: tuple[list[int], list[int]]
+) -> list[Path]:
+    session, records, out = opened
     product, seed = task
     rng = np.random.default_rng(seed)
     references = [
-        compute_features(session, load_image(path)) for path in product[0].reference_paths
+        compute_features(session, load_image(path)) for path in records[product[0]].reference_paths
     ]
     memories: dict[int, Memory | None] = {0: None}
-    samples = []
-    for record in product:
-        picture = load_image(record.image_path)
-        features = compute_features(session, picture)
+    paths = []
+    for number in product:
         count = min(len(references), int(rng.choice([0, 0, 1, 2, 4])))
         if count not in memories:
             memories[count] = build_memory(references[:count])
-        channels = build_channels(features, memories[count])
-        mask = np.zeros(picture.size[::-1], bool)
-        if record.mask_path is not None:
-            mask = load_mask(record.mask_path, picture.size, record.mask_threshold)
-        height, width = features[0].shape[1:]
-        soft = Image.fromarray(mask.astype(np.float32), mode="F").resize(
-            (width, height), Image.Resampling.BOX
-        )
-        arrays = (*features, channels, np.asarray(soft))
-        samples.append(Sample(*(array.astype(np.float16) for array in arrays)))
-    return samples
+        paths.append(out / f"{number:06d}.npz")
+        save_sample(paths[-1], _build_sample(session, records[number], memories[count]))
+    return paths
+
+
+def _build_sample(session: Any, record: Record, memory: Memory | None) -> Sample:
+    picture = load_image(record.image_path)
+    features = compute_features(session, picture)
+    mask = np.zeros(picture.size[::-1], bool)
+    if record.mask_path is not None:
+        mask = load_mask(record.mask_path, picture.size, record.mask_threshold)
+    height, width = features[0].shape[1:]
+    soft = Image.fromarray(mask.astype(np.float32), mode="F").resize(
+        (width, height), Image.Resampling.BOX
+    )
+    arrays = (*features, build_channels(features, memory), np.asarray(soft))
+    return Sample(*(array.astype(np.float16) for array in arrays))
+
+
+def save_sample(path: Path, sample: Sample) -> None:
+    """Write a sample, its arrays as they are."""
+    np.savez(path, **{entry.name: getattr(sample, entry.name) for entry in fields(sample)})
+
+
+def load_sample(path: Path) -> Sample:
+    """What `save_sample` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return Sample(**arrays)
 
 
 def load_head(path: Path) -> Head:
@@ -166,7 +193,7 @@ def load_head(path: Path) -> Head:
 
 
 def train_head(
-    samples: Sequence[Sample],
+    samples: Sequence[Path],
     *,
     seed: int,
     num_steps: int,
@@ -176,6 +203,7 @@ def train_head(
 ) -> Iterator[tuple[int, float, Head]]:
     """Yield (step, loss, head) as it trains with AdamW on a one-cycle rate; the head is in place.
 
+    `samples` are files that `load_sample` reads; those of a batch alone are held in memory.
     It begins with `start`, or else untrained.
     Loss: soft-target cross-entropy a cell, weighed up on defects; Dice; and cross-entropy of the
     picture's score, the mean of the highest TOP_SHARE of logits, against "has a defect".
@@ -189,14 +217,15 @@ def train_head(
         optimiser, learning_rate, num_steps, pct_start=0.15
     )
     by_shape: dict[tuple[int, ...], list[int]] = {}
-    for index, sample in enumerate(samples):
-        by_shape.setdefault(sample.mask.shape, []).append(index)
+    for index, path in enumerate(samples):
+        with np.load(path, allow_pickle=False) as arrays:
+            by_shape.setdefault(arrays["mask"].shape, []).append(index)
     shapes = list(by_shape)
     weights = np.array([len(by_shape[shape]) for shape in shapes], float)
     for step in range(1, num_steps + 1):
         shape = shapes[int(rng.choice(len(shapes), p=weights / weights.sum()))]
         chosen = rng.choice(by_shape[shape], min(batch_size, len(by_shape[shape])), replace=False)
-        loss = _loss(head, *_batch([samples[index] for index in chosen], rng))
+        loss = _loss(head, *_batch([load_sample(samples[index]) for index in chosen], rng))
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(head.parameters(), 1.0)

@@ -312,11 +312,11 @@ def _train_hint(
 ) -> None:
     """Train the hint's head, or keep it when an earlier run finished this stage."""
     from anomalyr1.training.hint import (
-        build_samples,
         export_head,
         load_head,
         train_head,
         write_backbone,
+        write_samples,
     )
 
     if (out / "head.onnx").is_file():
@@ -330,13 +330,9 @@ def _train_hint(
     elif not backbone.is_file():
         every = max(1, len(records) // settings.num_pictures_to_standardise)
         write_backbone(records[::every], backbone)
-    samples = list(
-        follow(
-            build_samples(records, backbone, seed=recipe.seed, num_workers=num_workers),
-            "features",
-            len(records),
-        )
-    )
+    kept = out / "samples"
+    written = write_samples(records, backbone, kept, seed=recipe.seed, num_workers=num_workers)
+    samples = list(follow(written, "features", len(records)))
     steps = train_head(
         samples,
         seed=recipe.seed,
@@ -347,6 +343,7 @@ def _train_hint(
     )
     followed = follow(steps, "training the head", settings.num_steps)
     head = _finish(followed, out / "losses.jsonl")
+    shutil.rmtree(kept)
     made = {**asdict(settings), "seed": recipe.seed, "n": len(samples)}
     export_head(head, out / "head.onnx", made)
 
