@@ -218,6 +218,27 @@ def test_a_sentence_on_the_map_names_each_thing_once_and_ends(
         assert words == sorted(word if word in ",." else f" {word}" for word in text.split())
 
 
+@pytest.mark.parametrize(
+    ("strength", "written", "text"),
+    [
+        ("faint", "<think>The map's score is", " faint"),
+        ("faint", "<think>The map's score is faint", "."),
+        ("", "<think>The map's score is", None),
+    ],
+)
+def test_the_score_is_told_in_the_prompts_word(
+    tokenizer: Any, strength: str, written: str, text: str | None
+) -> None:
+    tokens = read_answer_tokens(tokenizer)
+    assert tokens is not None
+    grammar = AnswerGrammar(tokens, [Listed(strength=strength)])
+    ids = tokenizer("Judge this part." + written)["input_ids"]
+    for length in range(3, len(ids) + 1):
+        scores = grammar(torch.tensor([ids[:length]]), torch.zeros(1, len(tokenizer.get_vocab())))
+    allowed = torch.nonzero(scores[0] == 0)[:, 0].tolist()
+    assert (allowed == tokenizer(text)["input_ids"]) if text else len(allowed) > 1000
+
+
 def test_three_places_are_named_at_most(tokenizer: Any) -> None:
     places = ("top", "left", "right", "centre")
     listed = [HintRegion((n, n, n + 9, n + 9), 9, place) for n, place in enumerate(places)]

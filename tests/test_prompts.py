@@ -246,7 +246,7 @@ def test_the_regions_of_a_prompt_are_read_back(kinds: tuple[str, ...]) -> None:
     regions = [replace(region, kind=kind) for region, kind in zip(HINT.regions, kinds, strict=True)]
     hint = Hint(93, tuple(regions))
     said = user_parts(build_inspection_prompt(make_record(), num_references=0, hint=hint))[-1]
-    assert read_listed(str(said)) == Listed(hint.regions)
+    assert read_listed(str(said)) == Listed(hint.regions, strength="extreme")
 
 
 def test_a_kind_that_holds_a_control_token_is_refused() -> None:

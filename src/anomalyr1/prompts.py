@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from string import ascii_uppercase
 from typing import Any
 
@@ -56,6 +57,10 @@ INSPECTION = (
 )
 QUESTION = "Question: {text}"
 OPTION = "{letter}: {text}"
+_STRENGTH = re.compile(
+    HINT_STRENGTH.removesuffix(".").format(strength="([a-z]+)")
+    + HINT_SCORE.format(score=r"\d{1,3}").replace(".", r"\.")
+)
 _OPTION = re.compile(OPTION.format(letter="([A-Z])", text="(.+)"))
 CHOICE = (
     "Reason in <think></think>, then answer in <answer></answer> with the letter of the right "
@@ -94,8 +99,7 @@ def build_inspection_prompt(record: Record, *, num_references: int, hint: Hint |
     ('Normal reference pictures of the same product:', 0, 'Product: hazelnut.\\nPicture to judge:')
     """
     parts = _pictured(record, num_references, hint)
-    listed = Listed(hint.regions if hint is not None else ())
-    return _build_prompt(record, INSPECTION_TEMPLATE_ID, [*parts, INSPECTION], listed)
+    return _build_prompt(record, INSPECTION_TEMPLATE_ID, [*parts, INSPECTION], _list(hint))
 
 
 def build_choice_prompt(record: Record, *, num_references: int, hint: Hint | None) -> Prompt:
@@ -113,8 +117,7 @@ def build_choice_prompt(record: Record, *, num_references: int, hint: Hint | Non
     asked = "\n".join([QUESTION.format(text=question.text), *options])
     _refuse_control_tokens(record, asked)
     parts = _pictured(record, num_references, hint)
-    regions = hint.regions if hint is not None else ()
-    listed = Listed(regions, tuple(question.options.items()))
+    listed = replace(_list(hint), options=tuple(question.options.items()))
     return _build_prompt(record, CHOICE_TEMPLATE_ID, [*parts, asked, CHOICE], listed)
 
 
@@ -203,13 +206,18 @@ def _pictured(record: Record, num_references: int, hint: Hint | None) -> list[st
     return parts
 
 
+def name_strength(score: int) -> str:
+    """The word for a hint's score out of 100, one of STRENGTHS."""
+    return STRENGTHS[min(len(STRENGTHS) - 1, len(STRENGTHS) * score // 100)]
+
+
 def word_score(score: int) -> str:
     """What prompts and reasonings say of a hint's score out of 100.
 
     >>> word_score(49), word_score(50)
     ("The map's score is low.", "The map's score is fair.")
     """
-    return SCORE_SENTENCES[min(len(STRENGTHS) - 1, len(STRENGTHS) * score // 100)]
+    return HINT_STRENGTH.format(strength=name_strength(score))
 
 
 def word_regions(places: Sequence[str], kinds: Sequence[str]) -> str:
@@ -247,9 +255,18 @@ def read_listed(text: str) -> Listed:
     >>> read_listed(f"Question: Is it whole?\\nA: Yes\\nB: No.\\n{CHOICE}").options
     (('A', 'Yes'), ('B', 'No.'))
     >>> read_listed("Holes at [1, 2, 3, 4] are meant.")
-    Listed(regions=(), options=())
+    Listed(regions=(), options=(), strength='')
     """
-    return Listed(_read_regions(text), _read_options(text))
+    return Listed(_read_regions(text), _read_options(text), _read_strength(text))
+
+
+def _list(hint: Hint | None) -> Listed:
+    return Listed() if hint is None else Listed(hint.regions, (), name_strength(hint.score))
+
+
+def _read_strength(text: str) -> str:
+    found = _STRENGTH.search(text)
+    return found[1] if found is not None and found[1] in STRENGTHS else ""
 
 
 def _read_regions(text: str) -> tuple[HintRegion, ...]:

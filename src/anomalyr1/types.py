@@ -117,10 +117,12 @@ class HintRegion:
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """What a prompt lists: the regions of a map, and a question's options as (letter, text)."""
+    """What a prompt lists: the regions of a map, a question's options as (letter, text), and the
+    word for the map's `strength`, none where there is no map."""
 
     regions: tuple[HintRegion, ...] = ()
     options: tuple[tuple[str, str], ...] = ()
+    strength: str = ""
 
 
 @dataclass(frozen=True, slots=True)

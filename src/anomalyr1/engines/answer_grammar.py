@@ -64,6 +64,7 @@ class _Row:
     def __init__(self, tokens: AnswerTokens, listed: Listed) -> None:
         self._tokens = tokens
         self._regions = listed.regions
+        self._strength = listed.strength
         self._left = list(listed.regions)
         self._meant = list(listed.regions)
         self._box: list[int] | None = None
@@ -207,7 +208,9 @@ class _Row:
             if recent[-len(begun) :] == begun:
                 named = [word for own in self._meant for word in (own.place, own.kind)]
                 items = [
-                    words[word] for word in dict.fromkeys([*named, *TAKEN_FOR]) if word in words
+                    words[word]
+                    for word in dict.fromkeys([self._strength, *named, *TAKEN_FOR])
+                    if word in words
                 ]
                 if items:
                     return _Sentence(items, most)

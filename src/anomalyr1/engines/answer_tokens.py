@@ -18,7 +18,7 @@ from anomalyr1.data.wording import (
     begin_small,
 )
 from anomalyr1.geometry import GRID_WORDS
-from anomalyr1.prompts import AT_THE, BRIGHT, LIKE_A, LOOKS
+from anomalyr1.prompts import AT_THE, BRIGHT, HINT_STRENGTH, LIKE_A, LOOKS, STRENGTHS
 
 _FEWEST = 100
 
@@ -82,6 +82,7 @@ def read_answer_tokens(tokenizer: Any) -> AnswerTokens | None:
         words = tokenizer.get_vocab().items()
         return frozenset(token for word, token in words if word.endswith(end))
 
+    scoring = HINT_STRENGTH.partition(" {")[0]
     asking, quoting = tokens("<answer"), tokens(f" {FITS_BEST}")
     name, bracket = tokens("]}</answer>")[-2:]
     deciding = DECIDED_BEHIND.rpartition(" ")[0]
@@ -104,6 +105,11 @@ def read_answer_tokens(tokenizer: Any) -> AnswerTokens | None:
         places={place: tokens(f" {place}") for place in GRID_WORDS},
         at_the=tokens(AT_THE.rstrip()),
         lists=(
+            (
+                tokens(f" {scoring}")[-3:],
+                {strength: tokens(f" {strength}") for strength in STRENGTHS},
+                1,
+            ),
             (
                 tokens(f" {BRIGHT}"),
                 {word: tokens(AT_THE + word) for word in GRID_WORDS},
