@@ -39,8 +39,8 @@ pytestmark = [
 
 ROOT = Path(__file__).parents[1]
 NEEDS_MORE = re.compile(r"#.*\b(?:GPU|cluster|hub id)\b|Qwen/|s3://|torchrun|accelerate|sbatch")
-ELSEWHERE = re.compile(r"anomalyr1 serve\b")
-"""In test_serve_process.py, and on PostgreSQL in test_store.py."""
+ELSEWHERE = re.compile(r"anomalyr1 serve\b|postgresql://")
+"""In test_serve_process.py, and on PostgreSQL in test_store.py and test_server_databases.py."""
 
 SHORTER = {
     "adapt": ["--designs", "2", "--head-steps", "2", "--grpo-steps", "0", "--workers", "1"],
