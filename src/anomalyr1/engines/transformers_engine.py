@@ -331,10 +331,11 @@ class _Watch:
 @lru_cache(maxsize=8)
 def _beginnings(tokenizer: Any, words: tuple[tuple[Label, str], ...]) -> Mapping[Label, list[int]]:
     """The tokens that begin each verdict's words."""
-    found: dict[Label, list[int]] = {label: [] for label, _word in words}
+    known = dict(words)
+    found: dict[Label, list[int]] = {label: [] for label in known}
     pieces = tokenizer.batch_decode([[token] for token in range(len(tokenizer))])
     for token, piece in enumerate(pieces):
-        label = name_verdict(piece, dict(words))
+        label = name_verdict(piece, known)
         if label is not None:
             found[label].append(token)
     return found
