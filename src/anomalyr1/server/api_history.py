@@ -25,62 +25,41 @@ router = APIRouter(prefix="/api")
 MOST_EXPORTED = 20_000
 VIEW_SIDES = {"thumb": 320, "view": 1600}
 _CACHE = {"cache-control": "private, max-age=31536000, immutable"}
-_TIME = r"^(\d{4}-\d\d-\d\d(T[\d:.]{0,15}Z?)?)?$"
+
+
+def _ask(description: str, example: object, **limits: Any) -> Any:
+    return Query(description=description, examples=[example], **limits)
+
+
+_TEXT = {"max_length": 200}
+_TIME = {"pattern": r"^(\d{4}-\d\d-\d\d(T[\d:.]{0,15}Z?)?)?$"}
 
 
 def build_filter(
-    product_id: Annotated[
-        int | None,
-        Query(ge=1, le=2**31 - 1, description="Of this product alone.", examples=[3]),
-    ] = None,
+    product_id: Annotated[int | None, _ask("Of this product alone.", 3, ge=1, le=2**31 - 1)] = None,
     decision: Annotated[
         Literal["normal", "anomalous", "unread"] | None,
-        Query(description="What the station decided.", examples=["anomalous"]),
+        _ask("What the station decided.", "anomalous"),
     ] = None,
     state: Annotated[
-        Literal["queued", "done", "failed"] | None,
-        Query(description="How far it is.", examples=["done"]),
+        Literal["queued", "done", "failed"] | None, _ask("How far it is.", "done")
     ] = None,
-    reviewer: Annotated[
-        str, Query(max_length=200, description="Whose review counts.", examples=["Ann"])
-    ] = "",
-    reviewed: Annotated[
-        bool | None, Query(description="With a review, or without one.", examples=[True])
-    ] = None,
+    reviewer: Annotated[str, _ask("Whose review counts.", "Ann", **_TEXT)] = "",
+    reviewed: Annotated[bool | None, _ask("With a review, or without one.", True)] = None,
     disagreement: Annotated[
-        bool | None,
-        Query(description="Reviewed with another verdict, or with the same.", examples=[True]),
+        bool | None, _ask("Reviewed with another verdict, or with the same.", True)
     ] = None,
-    since: Annotated[
-        str,
-        Query(
-            pattern=_TIME,
-            description="From this day or moment on, UTC.",
-            examples=["2026-01-31"],
-        ),
-    ] = "",
+    since: Annotated[str, _ask("From this day or moment on, UTC.", "2026-01-31", **_TIME)] = "",
     until: Annotated[
-        str,
-        Query(
-            pattern=_TIME,
-            description="Up to the end of this day, minute or moment, UTC.",
-            examples=["2026-01-31T17:30"],
-        ),
+        str, _ask("Up to the end of this day, minute or moment, UTC.", "2026-01-31T17:30", **_TIME)
     ] = "",
     q: Annotated[
         str,
-        Query(
-            max_length=200,
-            description="In names, reasonings, labels, descriptions and comments.",
-            examples=["scratch"],
-        ),
+        _ask("In names, reasonings, labels, descriptions and comments.", "scratch", **_TEXT),
     ] = "",
-    job_id: Annotated[
-        str, Query(max_length=200, description="Of this job alone.", examples=[examples.JOB_ID])
-    ] = "",
+    job_id: Annotated[str, _ask("Of this job alone.", examples.JOB_ID, **_TEXT)] = "",
     sort: Annotated[
-        Literal["newest", "oldest", "uncertain", "score"],
-        Query(description="What comes first.", examples=["uncertain"]),
+        Literal["newest", "oldest", "uncertain", "score"], _ask("What comes first.", "uncertain")
     ] = "newest",
 ) -> Filter:
     """The query's filter; 422 for control characters, which no database takes."""
@@ -100,10 +79,10 @@ Wanted = Annotated[Filter, Depends(build_filter)]
 def read_zone(
     zone: Annotated[
         str,
-        Query(
-            max_length=200,
-            description="The time zone whose days are counted, by its IANA name.",
-            examples=["Europe/Berlin"],
+        _ask(
+            "The time zone whose days are counted, by its IANA name.",
+            "Europe/Berlin",
+            **_TEXT,
         ),
     ] = "UTC",
 ) -> ZoneInfo:
@@ -122,12 +101,8 @@ def read_zone(
 def list_inspections(
     station: Here,
     wanted: Wanted,
-    page: Annotated[
-        int, Query(ge=1, le=1_000_000, description="Which page, from 1.", examples=[1])
-    ] = 1,
-    page_size: Annotated[
-        int, Query(ge=1, le=200, description="Inspections of a page.", examples=[50])
-    ] = 50,
+    page: Annotated[int, _ask("Which page, from 1.", 1, ge=1, le=1_000_000)] = 1,
+    page_size: Annotated[int, _ask("Inspections of a page.", 50, ge=1, le=200)] = 50,
 ) -> dict[str, Any]:
     """A page of inspections, filtered."""
     total, rows = find_inspections(station.store, wanted, page=page, page_size=page_size)
@@ -150,9 +125,7 @@ def read_picture(
     sha256: Digest,
     size: Annotated[
         Literal["thumb", "view", "original"],
-        Query(
-            description="A side of 320 or of 1600 pixels at most, or its own.", examples=["view"]
-        ),
+        _ask("A side of 320 or of 1600 pixels at most, or its own.", "view"),
     ] = "view",
 ) -> Response:
     """A picture, small, for the screen, or as it was sent."""
