@@ -37,16 +37,15 @@ def as_listed(
     return Listed(tuple(regions), tuple((options or {}).items()), strength)
 
 
-def find_allowed(
+def find_every_allowed(
     tokenizer: Any,
     written: str,
     listed: Sequence[Box] | Sequence[HintRegion],
     before: str = "Map: [7, 7, 7, 7]",
     options: dict[str, str] | None = None,
     strength: str = "",
-) -> set[int] | None:
-    """The tokens that may come next; None where all may but the word of a tag without its "<" and
-    the key of a box without its brace."""
+) -> set[int]:
+    """The tokens that may come next."""
     tokens = read_answer_tokens(tokenizer)
     assert tokens is not None
     grammar = AnswerGrammar(tokens, [as_listed(listed, options, strength)])
@@ -58,9 +57,24 @@ def find_allowed(
     scores = torch.zeros(1, size)
     for length in range(3, len(ids) + 1):
         scores = grammar(torch.tensor([ids[:length]]), torch.zeros(1, size))
-    allowed = set(torch.nonzero(scores[0] == 0)[:, 0].tolist())
+    return set(torch.nonzero(scores[0] == 0)[:, 0].tolist())
+
+
+def find_allowed(
+    tokenizer: Any,
+    written: str,
+    listed: Sequence[Box] | Sequence[HintRegion],
+    *rest: Any,
+    **given: Any,
+) -> set[int] | None:
+    """The tokens that may come next; None where all may but the word of a tag without its "<", the
+    key of a box without its brace, and the end of a list that is not whole."""
+    tokens = read_answer_tokens(tokenizer)
+    assert tokens is not None
+    allowed = find_every_allowed(tokenizer, written, listed, *rest, **given)
+    size = len(tokenizer.get_vocab())
     if len(allowed) > size // 2:
-        allowed |= {tokens.name, tokens.key}
+        allowed |= {tokens.name, tokens.key, *tokens.list_ends}
     return None if len(allowed) == size else allowed
 
 
@@ -109,18 +123,57 @@ def test_no_fifth_number_stands_in_a_box(tokenizer: Any, listed: Any) -> None:
     assert "]" in texts
 
 
-@pytest.mark.parametrize(("listed", "ends"), [(LISTED[:1], True), (LISTED, False), ((), False)])
-def test_once_all_listed_boxes_are_written_no_other_defect_follows(
-    tokenizer: Any, listed: Sequence[Box], ends: bool
-) -> None:
-    written = '"bbox_2d": [12, 30, 44, 60], "label": "dent", "description": "a dent'
-    allowed = find_allowed(tokenizer, written, listed)
+def find_ends(tokenizer: Any) -> tuple[int, int]:
+    """What ends a defect that another follows, and what ends the last."""
     another, last = (tokenizer(text)["input_ids"][0] for text in ('"}, {', '"}]}</answer>'))
     assert tokenizer.decode([another]) == '"}' and tokenizer.decode([last]) == '"}]}</'
-    if ends:
-        assert allowed is not None and another not in allowed and last in allowed
-    else:
-        assert allowed is None
+    return another, last
+
+
+@pytest.mark.parametrize(
+    ("listed", "goes_on", "ends"),
+    [(LISTED[:1], False, True), (LISTED, True, False), ((), True, True)],
+)
+def test_the_list_ends_when_all_listed_boxes_are_written_and_not_before(
+    tokenizer: Any, listed: Sequence[Box], goes_on: bool, ends: bool
+) -> None:
+    written = '"bbox_2d": [12, 30, 44, 60], "label": "dent", "description": "a dent'
+    allowed = find_every_allowed(tokenizer, written, listed)
+    another, last = find_ends(tokenizer)
+    assert (another in allowed, last in allowed) == (goes_on, ends)
+
+
+def test_before_the_first_box_a_list_may_end(tokenizer: Any) -> None:
+    """An anomalous part may have no defect that can be pointed at."""
+    allowed = find_every_allowed(tokenizer, '<answer>{"verdict": "anomalous", "defects":', LISTED)
+    assert find_ends(tokenizer)[1] in allowed
+
+
+@pytest.mark.parametrize(
+    ("listed", "told"),
+    [
+        (LISTED[:1], "There is"),
+        (LISTED[:2], "There are two defects"),
+        (LISTED, "There are three defects"),
+        (LISTED * 3, "There are many defects"),
+    ],
+)
+def test_as_many_defects_are_told_as_will_be_boxed(
+    tokenizer: Any, listed: Sequence[Box], told: str
+) -> None:
+    ids = tokenizer(f" {told}")["input_ids"]
+    for length in range(1, len(ids)):
+        written = "It is bright." + tokenizer.decode(ids[:length])
+        assert find_every_allowed(tokenizer, written, listed) == {ids[length]}
+    after = find_allowed(tokenizer, f"It is bright. {told}", listed)
+    assert after is None
+
+
+@pytest.mark.parametrize(("listed", "options"), [((), None), (LISTED, {"A": "Dent", "B": "Hole"})])
+def test_the_number_of_defects_is_free_without_a_list_and_in_a_question(
+    tokenizer: Any, listed: Sequence[Box], options: dict[str, str] | None
+) -> None:
+    assert find_allowed(tokenizer, "It is bright. There", listed, options=options) is None
 
 
 NAMED = (

@@ -175,7 +175,7 @@ def write_reasoning(
         if seen:
             sentences.append(describe_regions(seen))
         first = regions[0]
-        count = "There is" if len(regions) == 1 else f"There are {_count(regions)} defects, first"
+        count = count_defects(len(regions)) + (", first" if len(regions) > 1 else "")
         sentences.append(f"{count} a {first.description or first.defect_type or 'defect'}.")
         words = KIND_WORDS.get(first.defect_type)
         if words is not None:
@@ -191,9 +191,17 @@ def describe_regions(regions: Sequence[HintRegion]) -> str:
     return word_regions(list(places)[:MOST_NAMED], list(kinds)[:MOST_NAMED])
 
 
-def _count(regions: Sequence[Region]) -> str:
-    """In words: a small model takes the last number it has written for the end of a box."""
-    return ("two", "three", "four", "five")[len(regions) - 2] if len(regions) < 6 else "many"
+def count_defects(number: int) -> str:
+    """How a reasoning begins to tell of a number of defects, 1 or more: in words, since a small
+    model takes the last number it has written for the end of a box.
+
+    >>> count_defects(1), count_defects(3), count_defects(9)
+    ('There is', 'There are three defects', 'There are many defects')
+    """
+    if number == 1:
+        return "There is"
+    word = ("two", "three", "four", "five")[number - 2] if number < 6 else "many"
+    return f"There are {word} defects"
 
 
 def _pick(choices: Sequence[str], rng: np.random.Generator) -> str:

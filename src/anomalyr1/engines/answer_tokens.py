@@ -16,6 +16,7 @@ from anomalyr1.data.wording import (
     TAKEN_FOR,
     bare_option,
     begin_small,
+    count_defects,
 )
 from anomalyr1.geometry import GRID_WORDS
 from anomalyr1.prompts import AT_THE, BRIGHT, HINT_STRENGTH, LIKE_A, LOOKS, STRENGTHS
@@ -27,12 +28,15 @@ _FEWEST = 100
 class AnswerTokens:
     """How a tokenizer writes an answer: `numbers` (token to value), what opens a box, and what
     stands between two numbers; the `key` of a box, behind one of `braces`; `defect_end`, after
-    which another defect follows; the tokens that end in "</", the two of "answer>", and the `end`
-    of the text.
+    which another defect follows, and `list_ends`, after which none does; the tokens that end in
+    "</", the two of "answer>", and the `end` of the text.
 
     `kinds` are the tokens that begin each kind of defect, named behind one of `severities`;
     `places` those of each place, named behind `at_the`. `lists` are sentences on the map: how one
     begins, what it may name, each up to the comma or the `period` behind it, and how many.
+
+    `there` begins a sentence that tells how many defects there are, and `encode_count` is how it
+    goes on for a number of them.
 
     `letters` are the tokens that are an option's letter, and `answers` what follows "<answer" in an
     answer of that letter, "answer" being behind one of `askings`; `closing` follows the letter.
@@ -47,6 +51,7 @@ class AnswerTokens:
     key: int
     braces: frozenset[int]
     defect_end: int
+    list_ends: frozenset[int]
     slashes: frozenset[int]
     name: int
     bracket: int
@@ -57,6 +62,8 @@ class AnswerTokens:
     at_the: tuple[int, ...]
     lists: tuple[tuple[tuple[int, ...], dict[str, tuple[int, ...]], int], ...]
     period: int
+    there: int
+    encode_count: Callable[[int], tuple[int, ...]]
     letters: dict[str, frozenset[int]]
     answers: dict[str, int]
     askings: frozenset[int]
@@ -94,6 +101,7 @@ def read_answer_tokens(tokenizer: Any) -> AnswerTokens | None:
         key=first("bbox_2d"),
         braces=ending('{"'),
         defect_end=first('"}, {'),
+        list_ends=frozenset(token for word, token in tokenizer.get_vocab().items() if "}]" in word),
         slashes=ending("</"),
         name=name,
         bracket=bracket,
@@ -130,6 +138,8 @@ def read_answer_tokens(tokenizer: Any) -> AnswerTokens | None:
             ),
         ),
         period=first("."),
+        there=first(" There"),
+        encode_count=lambda number: tokens(f" {count_defects(number)}")[1:],
         letters={
             letter: frozenset(tokens(before + letter)[-1] for before in ("", " ", "<answer>"))
             for letter in ascii_uppercase
