@@ -68,13 +68,13 @@ def find_allowed(
     **given: Any,
 ) -> set[int] | None:
     """The tokens that may come next; None where all may but the word of a tag without its "<", the
-    key of a box without its brace, and the end of a list that is not whole."""
+    key of a box without its brace, the end of a list that is not whole, and a second beginning."""
     tokens = read_answer_tokens(tokenizer)
     assert tokens is not None
     allowed = find_every_allowed(tokenizer, written, listed, *rest, **given)
     size = len(tokenizer.get_vocab())
     if len(allowed) > size // 2:
-        allowed |= {tokens.name, tokens.key, *tokens.list_ends}
+        allowed |= {tokens.name, tokens.key, tokens.thinking, *tokens.list_ends}
     return None if len(allowed) == size else allowed
 
 
@@ -147,6 +147,12 @@ def test_before_the_first_box_a_list_may_end(tokenizer: Any) -> None:
     """An anomalous part may have no defect that can be pointed at."""
     allowed = find_every_allowed(tokenizer, '<answer>{"verdict": "anomalous", "defects":', LISTED)
     assert find_ends(tokenizer)[1] in allowed
+
+
+def test_a_text_begins_once(tokenizer: Any) -> None:
+    (begun, *_rest) = tokenizer("<think>")["input_ids"]
+    assert begun in find_every_allowed(tokenizer, "", (), "Map")
+    assert begun not in find_every_allowed(tokenizer, "<think>It is", (), "Judge this part.")
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,9 @@ _LIKELY = 0.5
 class AnswerGrammar(LogitsProcessor):  # type: ignore[misc]
     """Leaves out what would not continue the box of one of a prompt's regions that its answer has
     not written yet, a fifth number in a box, a box's key where no defect begins, further defects
-    once all are written, the end of the list before, text after the answer, and its end before its
-    tag. Where no region is listed, or a box is begun that is not: numbers that leave a box without
-    area.
+    once all are written, the end of the list before, a second beginning, text after the answer, and
+    its end before its tag. Where no region is listed, or a box is begun that is not: numbers that
+    leave a box without area.
 
     The reasoning tells how many regions there are, and the answer boxes all of them: the model says
     whether there is a defect, and what stands out. Left to itself, the bundled one says two and
@@ -83,6 +83,7 @@ class _Row:
         self._written: list[int] = []
         self._quotable = self._options
         self._quote: list[int] | None = None
+        self._is_begun = False
         self._is_answering = False
         self._refused: set[int] = set()
 
@@ -110,8 +111,11 @@ class _Row:
             self._name_place(scores, recent)
 
     def _end_answer(self, scores: torch.Tensor, slash: int, name: int, token: int) -> None:
-        """Begin an answer by its tag, and end the text behind its tag and not before."""
+        """Begin the text once, an answer by its tag, and end the text behind it and not before."""
         tokens = self._tokens
+        if self._is_begun:
+            scores[tokens.thinking] = -torch.inf
+        self._is_begun = True
         if token == tokens.name and name in tokens.askings:
             self._is_answering = True
         elif (name, token) == (tokens.name, tokens.bracket) and slash in tokens.slashes:

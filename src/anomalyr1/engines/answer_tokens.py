@@ -28,8 +28,8 @@ _FEWEST = 100
 class AnswerTokens:
     """How a tokenizer writes an answer: `numbers` (token to value), what opens a box, and what
     stands between two numbers; the `key` of a box, behind one of `braces`; `defect_end`, after
-    which another defect follows, and `list_ends`, after which none does; the tokens that end in
-    "</", the two of "answer>", and the `end` of the text.
+    which another defect follows, and `list_ends`, after which none does; `thinking`, which begins
+    the text; the tokens that end in "</", the two of "answer>", and the `end` of the text.
 
     `kinds` are the tokens that begin each kind of defect, named behind one of `severities`;
     `places` those of each place, named behind `at_the`. `lists` are sentences on the map: how one
@@ -52,6 +52,7 @@ class AnswerTokens:
     braces: frozenset[int]
     defect_end: int
     list_ends: frozenset[int]
+    thinking: int
     slashes: frozenset[int]
     name: int
     bracket: int
@@ -102,6 +103,7 @@ def read_answer_tokens(tokenizer: Any) -> AnswerTokens | None:
         braces=ending('{"'),
         defect_end=first('"}, {'),
         list_ends=frozenset(token for word, token in tokenizer.get_vocab().items() if "}]" in word),
+        thinking=first("<think>"),
         slashes=ending("</"),
         name=name,
         bracket=bracket,
