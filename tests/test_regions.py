@@ -16,16 +16,18 @@ from anomalyr1.data.synthesis import Synthesis, synthesize
 from anomalyr1.detectors.patch_memory import PatchMemoryDetector, open_session
 from anomalyr1.detectors.regions import (
     KINDS,
+    MOST_PROPOSED,
     VIEW_SIDE,
     describe_region,
     judge_regions,
     place_box,
+    propose_regions,
     read_regions,
     share_box,
     view_region,
 )
 from anomalyr1.geometry import box_iou
-from anomalyr1.hints import find_map_regions
+from anomalyr1.hints import MOST_REGIONS, bound_region
 from anomalyr1.images import load_image
 from anomalyr1.types import Box, InputError, Record, Region, SeenRegion
 
@@ -64,7 +66,7 @@ def make_map(*boxes: tuple[int, int, int, int]) -> np.ndarray:
 
 def see(levels: np.ndarray) -> list[Any]:
     logits = 8.0 * levels - 4.0
-    found = find_map_regions(levels)
+    found = propose_regions(levels)
     return [view_region(FEATURES, DISTANCES, logits, region) for region in found]
 
 
@@ -96,7 +98,7 @@ def test_beyond_the_edge_a_view_goes_on_as_it_is_there() -> None:
 
 
 def test_the_description_holds_what_lies_under_the_region_and_how_it_differs() -> None:
-    (region,) = find_map_regions(make_map((8, 8, 16, 16)))
+    (region,) = propose_regions(make_map((8, 8, 16, 16)))
     described = describe_region(FEATURES, DISTANCES, region)
     inside = FEATURES[0][:, 8:16, 8:16].mean(axis=(1, 2))
     assert described[:3] == pytest.approx(inside, abs=1e-5)
@@ -152,7 +154,7 @@ def test_what_was_learned_is_exported_and_moves_and_names_regions(tmp_path: Path
     export_regions(net, tmp_path / "regions.onnx")
     session = open_session(tmp_path / "regions.onnx", 1)
     levels = make_map((6, 3, 22, 6), (24, 16, 34, 26))
-    found = find_map_regions(levels)
+    found = propose_regions(levels)
     seen = read_regions(session, FEATURES, DISTANCES, 8.0 * levels - 4.0, found)
     told = {region.kind: region.box_xyxy for region in seen}
     assert set(told) == {"scratch", "stain"}
@@ -161,16 +163,60 @@ def test_what_was_learned_is_exported_and_moves_and_names_regions(tmp_path: Path
     assert read_regions(session, FEATURES, DISTANCES, 8.0 * levels - 4.0, []) == ()
 
 
-def test_map_and_network_count_alike_and_one_region_is_always_believed() -> None:
-    box = (1.0, 1.0, 3.0, 3.0)
-    likely, even, unlikely = (
-        SeenRegion(box, 0.9, "dent", 0.2),
-        SeenRegion(box, 0.8, "hole", 0.2),
-        SeenRegion(box, 0.7, "cut", 0.2),
-    )
-    assert judge_regions((likely, even, unlikely)) == (likely, even)
-    assert judge_regions((unlikely, SeenRegion(box, 0.6, "cut", 0.0))) == (unlikely,)
+def seen_at(left: float, peak: float, truth: float, side: float = 2.0) -> SeenRegion:
+    return SeenRegion((left, 1.0, left + side, 1.0 + side), peak, "dent", truth)
+
+
+def test_map_and_network_count_alike() -> None:
+    likely, even, unlikely = seen_at(0, 0.9, 0.2), seen_at(4, 0.8, 0.2), seen_at(8, 0.7, 0.2)
+    faint, fainter = seen_at(12, 0.4, 0.7), seen_at(16, 0.3, 0.5)
+    assert judge_regions((unlikely, faint, likely, fainter, even)) == (likely, even, faint)
+
+
+def test_of_regions_that_reach_the_line_one_is_always_believed() -> None:
+    unlikely, other = seen_at(0, 0.7, 0.2), seen_at(4, 0.6, 0.0)
+    assert judge_regions((other, unlikely)) == (unlikely,)
+    assert judge_regions((seen_at(0, 0.4, 0.2),)) == ()
     assert judge_regions(()) == ()
+
+
+def test_of_one_defects_regions_the_best_is_believed() -> None:
+    whole, half, beside = seen_at(0, 0.9, 0.6, 4), seen_at(0.5, 0.95, 0.5), seen_at(3, 0.7, 0.5)
+    assert judge_regions((half, whole, beside)) == (whole,)
+    assert judge_regions((half, seen_at(2.0, 0.9, 0.6))) == (half, seen_at(2.0, 0.9, 0.6))
+
+
+def test_no_more_regions_are_believed_than_a_prompt_lists() -> None:
+    many = tuple(seen_at(3 * place, 0.9, 0.9 - place / 100) for place in range(20))
+    assert judge_regions(many) == many[:MOST_REGIONS]
+
+
+def test_what_runs_together_at_a_low_level_is_proposed_whole_and_in_parts() -> None:
+    levels = make_map((8, 8, 12, 12), (20, 8, 24, 12))
+    levels[9:11, 12:20] = 0.4
+    proposed = {bound_region(region) for region in propose_regions(levels)}
+    assert proposed == {(8, 8, 24, 12), (8, 8, 12, 12), (20, 8, 24, 12)}
+
+
+def test_faint_parts_are_proposed_and_fainter_ones_and_single_cells_are_not() -> None:
+    levels = make_map((40, 30, 41, 31))
+    levels[2:6, 2:6], levels[12:16, 2:6] = 0.31, 0.29
+    (faint,) = propose_regions(levels)
+    assert bound_region(faint) == (2, 2, 6, 6)
+    assert faint.peak == pytest.approx(0.31)
+
+
+def test_of_nearly_equal_boxes_one_is_proposed_and_of_many_the_highest() -> None:
+    levels = make_map((8, 8, 20, 20))
+    levels[8:20, 20] = 0.4
+    assert len(propose_regions(levels)) == 1
+    many = np.zeros((200, 200), np.float32)
+    for row in range(12):
+        for column in range(12):
+            many[row * 16 : row * 16 + 4, column * 16 : column * 16 + 4] = 0.4 + row / 100
+    proposed = propose_regions(many)
+    assert len(proposed) == MOST_PROPOSED
+    assert min(region.peak for region in proposed) == pytest.approx(0.44)
 
 
 def test_training_repeats_for_a_seed_and_moves_every_parameter() -> None:

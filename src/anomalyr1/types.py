@@ -241,7 +241,8 @@ class Hint:
 @dataclass(frozen=True, slots=True)
 class SeenRegion:
     """A region that stands out in a map: box xyxy in cells of the map, its highest value in [0, 1],
-    the kind of defect that it looks like, or "", and how likely it is one at all."""
+    the kind of defect that it looks like, or "", and the IoU with a defect that its box is expected
+    to have."""
 
     box_xyxy: Box
     peak: float

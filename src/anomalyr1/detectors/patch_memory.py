@@ -27,8 +27,13 @@ from anomalyr1.detectors.distances import (
     leave_out,
 )
 from anomalyr1.detectors.reference_cache import Computed, ReferenceCache, open_cache
-from anomalyr1.detectors.regions import RegionView, judge_regions, read_regions, view_region
-from anomalyr1.hints import find_map_regions
+from anomalyr1.detectors.regions import (
+    RegionView,
+    judge_regions,
+    propose_regions,
+    read_regions,
+    view_region,
+)
 from anomalyr1.types import Anomaly, InputError
 
 WORKING_AREA = 448 * 448
@@ -86,18 +91,19 @@ class PatchMemoryDetector:
         anomaly = build_anomaly(logits)
         if self._regions is None:
             return anomaly
-        found = find_map_regions(anomaly.anomaly_map)
-        seen = read_regions(self._regions, features, channels, logits, found)
+        proposed = propose_regions(anomaly.anomaly_map)
+        seen = read_regions(self._regions, features, channels, logits, proposed)
         return replace(anomaly, regions=judge_regions(seen))
 
     def view(
         self, picture: Image.Image, references: Sequence[Image.Image]
     ) -> tuple[tuple[int, int], list[RegionView]]:
-        """The height and width of the map in cells, and what there is to see of its regions."""
+        """The height and width of the map in cells, and what there is to see of the regions that
+        are proposed in it."""
         features, channels, logits = self._look(picture, references)
-        found = find_map_regions(build_anomaly(logits).anomaly_map)
+        proposed = propose_regions(build_anomaly(logits).anomaly_map)
         height, width = logits.shape
-        views = [view_region(features, channels, logits, region) for region in found]
+        views = [view_region(features, channels, logits, region) for region in proposed]
         return (height, width), views
 
     def _look(

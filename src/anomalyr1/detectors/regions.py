@@ -1,8 +1,10 @@
-"""What a small network makes of each region of the map: a closer box, its kind, how likely it is.
+"""What a small network makes of each region that a map may have: a closer box, its kind, how well
+it fits a defect.
 
 The map's own boxes are as good as its threshold, and the head is surer of them than it should be of
-pictures that it was not trained on. The network, trained on others, sees the map and the distances
-around a region, and a description of it that holds the features.
+pictures that it was not trained on. So regions are proposed at several thresholds; the network,
+trained on other pictures, sees the map and the distances around each, and a description of it that
+holds the features; and of those that overlap the one is believed that it takes for the best.
 """
 
 from __future__ import annotations
@@ -18,10 +20,28 @@ from numpy.typing import NDArray
 
 from anomalyr1.data.wording import KIND_WORDS
 from anomalyr1.detectors.distances import Features
-from anomalyr1.hints import MapRegion, bound_region
+from anomalyr1.geometry import box_area, box_intersection, box_iou
+from anomalyr1.hints import MOST_REGIONS, REGION_PEAK, MapRegion, bound_region
 from anomalyr1.types import Box, SeenRegion
 
 KINDS = tuple(KIND_WORDS)
+
+LEVELS = (0.1, 0.2, 0.35, 0.5, 0.65, 0.8, 0.9, 0.96)
+"""What hangs together where the map is at least one of these high is proposed as a region,"""
+
+LEAST_PEAK = 0.3
+"""if the map is somewhere in it at least this high,"""
+
+MOST_PROPOSED = 96
+"""at most this many of a picture."""
+
+_SAME_IOU = 0.85
+"""Boxes of at least this IoU are one proposal."""
+
+_SHARED = 0.5
+"""Two regions are of one defect where this share of the smaller one's box lies in the other's."""
+
+_LEAST_CELLS = 2
 
 VIEW_SIDE = 16
 """A region is seen on a grid of this many cells a side,"""
@@ -31,6 +51,37 @@ MARGIN = 0.5
 
 LEAST_MARGIN = 2.0
 """but at least this many cells of the map."""
+
+
+def propose_regions(anomaly_map: NDArray[np.float32]) -> list[MapRegion]:
+    """What the regions of a map (h, w) may be, highest peak first: two defects that run into each
+    other at a low level are apart at a higher one, and a faint one is whole at a low one alone."""
+    proposed: list[MapRegion] = []
+    boxes: list[Box] = []
+    parts = [part for level in LEVELS for part in _find_parts(anomaly_map, level)]
+    for part in sorted(parts, key=lambda part: -part.peak):
+        box = bound_region(part)
+        if all(box_iou(box, other) < _SAME_IOU for other in boxes):
+            proposed.append(part)
+            boxes.append(box)
+        if len(proposed) == MOST_PROPOSED:
+            break
+    return proposed
+
+
+def _find_parts(anomaly_map: NDArray[np.float32], level: float) -> list[MapRegion]:
+    """The parts of a map that hang together where it is at least `level` high."""
+    high = (anomaly_map >= level).astype(np.uint8)
+    count, labels, spans, _centres = cv2.connectedComponentsWithStats(high, connectivity=8)
+    found = []
+    for number in range(1, count):
+        left, top, width, height, size = map(int, spans[number])
+        window = np.s_[top : top + height, left : left + width]
+        rows, columns = np.nonzero(labels[window] == number)
+        peak = float(anomaly_map[window][rows, columns].max())
+        if size >= _LEAST_CELLS and peak >= LEAST_PEAK:
+            found.append(MapRegion(peak, rows + top, columns + left))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +182,12 @@ def read_regions(
     features: Features,
     distances: NDArray[np.float32],
     logits: NDArray[np.float32],
-    found: Sequence[MapRegion],
+    proposed: Sequence[MapRegion],
 ) -> tuple[SeenRegion, ...]:
-    """The regions `found` in a map, as an open session of the network sees them."""
-    if not found:
+    """The regions proposed in a map, as an open session of the network sees them."""
+    if not proposed:
         return ()
-    views = [view_region(features, distances, logits, region) for region in found]
+    views = [view_region(features, distances, logits, region) for region in proposed]
     boxes, kinds, truths = session.run(
         None,
         {
@@ -152,17 +203,33 @@ def read_regions(
             KINDS[int(named.argmax())],
             float(1.0 / (1.0 + np.exp(-truth))),
         )
-        for region, view, box, named, truth in zip(found, views, boxes, kinds, truths, strict=True)
+        for region, view, box, named, truth in zip(
+            proposed, views, boxes, kinds, truths, strict=True
+        )
     )
 
 
 def judge_regions(seen: tuple[SeenRegion, ...]) -> tuple[SeenRegion, ...]:
-    """The regions that are believed: those whose peak and truth have logits with a mean of 0 or
-    more, and the likeliest in any case. The map says whether there is a defect, the network where:
-    it has learned from painted defects alone, and doubts true ones that look otherwise."""
-    believed = [_average(region.peak, region.truth) for region in seen]
-    least = min(0.5, max(believed, default=0.0))
-    return tuple(region for region, value in zip(seen, believed, strict=True) if value >= least)
+    """The regions that are believed, highest peak first, at most MOST_REGIONS: those whose peak and
+    truth have logits with a mean of 0 or more, and of those that reach the decision line the
+    likeliest in any case; of several that are of one defect, the one with the highest truth. The
+    map says whether there is a defect, the network where: it has learned from painted defects
+    alone, and doubts true ones that look otherwise."""
+    believed = [region for region in seen if _average(region.peak, region.truth) >= 0.5]
+    if not believed:
+        standing = [region for region in seen if region.peak >= REGION_PEAK]
+        likeliest = sorted(standing, key=lambda region: -_average(region.peak, region.truth))
+        return tuple(likeliest[:1])
+    kept: list[SeenRegion] = []
+    for region in sorted(believed, key=lambda region: -region.truth):
+        if not any(_are_of_one_defect(region.box_xyxy, other.box_xyxy) for other in kept):
+            kept.append(region)
+    return tuple(sorted(kept[:MOST_REGIONS], key=lambda region: -region.peak))
+
+
+def _are_of_one_defect(first: Box, second: Box) -> bool:
+    shared = box_intersection(first, second)
+    return shared >= _SHARED * min(box_area(first), box_area(second))
 
 
 def _average(first: float, second: float) -> float:

@@ -19,15 +19,14 @@ from torch import nn
 from torch.nn import functional
 
 from anomalyr1.detectors.patch_memory import PatchMemoryDetector
-from anomalyr1.detectors.regions import KINDS, VIEW_SIDE, RegionView, share_box
+from anomalyr1.detectors.regions import KINDS, MOST_PROPOSED, VIEW_SIDE, RegionView, share_box
 from anomalyr1.geometry import box_iou
-from anomalyr1.hints import MOST_REGIONS
 from anomalyr1.images import load_image
 from anomalyr1.training.backbone import export_onnx
 from anomalyr1.training.workers import map_tasks
 from anomalyr1.types import Box, Record, Region
 
-LEAST_IOU = 0.1
+LEAST_IOU = 0.2
 """A region that meets a defect with at least this IoU is true, and is taught its box and kind."""
 
 NO_KIND = -1
@@ -50,8 +49,8 @@ class Lesson:
 
 class RegionNet(nn.Module):
     """Views (N, C, VIEW_SIDE, VIEW_SIDE), descriptions (N, D) and own boxes (N, 4) to boxes (N, 4),
-    xyxy in shares of the frame, logits of kinds (N, len(KINDS)) and of truth (N,); it scales its
-    inputs itself."""
+    xyxy in shares of the frame, logits of kinds (N, len(KINDS)) and of the box's IoU with a defect
+    (N,); it scales its inputs itself."""
 
     maps_mean: torch.Tensor
     maps_std: torch.Tensor
@@ -172,7 +171,7 @@ def train_regions(
 ) -> Iterator[tuple[int, float, RegionNet]]:
     """Yield (step, loss, network) as it trains with AdamW on a one-cycle rate; the network is in
     place. Loss: of true regions 1 - IoU of the box, a smooth L1 distance and cross-entropy of the
-    kind; of all, cross-entropy of being true."""
+    kind; of all, cross-entropy of the IoU that the box has as it is placed, 0 of untrue ones."""
     torch.manual_seed(seed)
     maps = torch.from_numpy(np.stack([lesson.view.maps for lesson in lessons]))
     described = torch.from_numpy(np.stack([lesson.view.described for lesson in lessons]))
@@ -215,7 +214,8 @@ def _loss(
     truth: torch.Tensor,
 ) -> torch.Tensor:
     placed, named, trusted = read
-    loss = 0.3 * functional.binary_cross_entropy_with_logits(trusted, truth.float())
+    fits = paired_iou(placed.detach(), boxes) * truth
+    loss = functional.binary_cross_entropy_with_logits(trusted, fits)
     if truth.any():
         placed, boxes = placed[truth], boxes[truth]
         apart = functional.smooth_l1_loss(placed, boxes, beta=0.1)
@@ -236,13 +236,13 @@ def paired_iou(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 
 def export_regions(net: RegionNet, path: Path) -> None:
-    """Write ONNX that takes any number of regions up to MOST_REGIONS."""
+    """Write ONNX that takes any number of regions up to MOST_PROPOSED."""
     net = net.eval()
     example = (
         torch.zeros(2, len(net.maps_mean), VIEW_SIDE, VIEW_SIDE),
         torch.zeros(2, len(net.mean)),
         torch.zeros(2, 4),
     )
-    count = {0: torch.export.Dim("n", min=1, max=MOST_REGIONS)}
+    count = {0: torch.export.Dim("n", min=1, max=MOST_PROPOSED)}
     names, outputs = ["maps", "described", "own"], ["boxes", "kinds", "truths"]
     export_onnx(net, example, names, outputs, dict.fromkeys(names, count), path)
