@@ -68,13 +68,14 @@ def find_allowed(
     **given: Any,
 ) -> set[int] | None:
     """The tokens that may come next; None where all may but the word of a tag without its "<", the
-    key of a box without its brace, the end of a list that is not whole, and a second beginning."""
+    key of a box without its brace, the end of a list that is not whole, a second beginning, and
+    marks in words."""
     tokens = read_answer_tokens(tokenizer)
     assert tokens is not None
     allowed = find_every_allowed(tokenizer, written, listed, *rest, **given)
     size = len(tokenizer.get_vocab())
     if len(allowed) > size // 2:
-        allowed |= {tokens.name, tokens.key, tokens.thinking, *tokens.list_ends}
+        allowed |= {tokens.name, tokens.key, tokens.thinking, *tokens.list_ends, *tokens.marks}
     return None if len(allowed) == size else allowed
 
 
@@ -116,8 +117,7 @@ def test_a_listed_box_that_is_begun_is_gone_on_with(
 
 @pytest.mark.parametrize("listed", [LISTED, ()])
 def test_no_fifth_number_stands_in_a_box(tokenizer: Any, listed: Any) -> None:
-    allowed = find_allowed(tokenizer, '"bbox_2d": [12, 35, 80, 61', listed)
-    assert allowed is not None
+    allowed = find_every_allowed(tokenizer, '</think><answer>[{"bbox_2d": [12, 35, 80, 61', listed)
     texts = {tokenizer.decode([token]) for token in allowed}
     assert not [text for text in texts if text.strip().isdigit() or text in (",", " ")]
     assert "]" in texts
@@ -147,6 +147,39 @@ def test_before_the_first_box_a_list_may_end(tokenizer: Any) -> None:
     """An anomalous part may have no defect that can be pointed at."""
     allowed = find_every_allowed(tokenizer, '<answer>{"verdict": "anomalous", "defects":', LISTED)
     assert find_ends(tokenizer)[1] in allowed
+
+
+@pytest.mark.parametrize(
+    ("written", "marks"),
+    [
+        ("<think>The map's score is high", set()),
+        ('</think><answer>{"verdict": "anomalous", "defects": [{"label": "dent', {'",'}),
+        ('</think><answer>[{"label": "dent", "description": "a dent', {'"}', '"}]}</'}),
+    ],
+)
+def test_words_hold_no_marks_but_what_ends_them(
+    tokenizer: Any, written: str, marks: set[str]
+) -> None:
+    allowed = find_every_allowed(tokenizer, written, (), "Judge this part.")
+    words = tokenizer.convert_ids_to_tokens(sorted(allowed))
+    assert {word for word in words if set(word) & set('"{}[]')} == marks
+    assert len(allowed) > len(tokenizer.get_vocab()) - 40
+
+
+@pytest.mark.parametrize(
+    ("written", "options"),
+    [
+        ("<answer>", None),
+        ("<think>Good.</think><answer>", None),
+        ('<answer>{"verdict": "anomalous", "defects": [{"label": "dent", "description', None),
+        ("<think>It says ", {"A": "Dent", "B": "Hole"}),
+    ],
+)
+def test_marks_stand_where_an_answer_has_its_shape_and_in_a_question(
+    tokenizer: Any, written: str, options: dict[str, str] | None
+) -> None:
+    allowed = find_every_allowed(tokenizer, written, (), "Judge this part.", options)
+    assert {'"', '":', "{"} <= set(tokenizer.convert_ids_to_tokens(sorted(allowed)))
 
 
 def test_a_text_begins_once(tokenizer: Any) -> None:
@@ -487,7 +520,7 @@ def test_what_was_left_out_before_is_not_made_to_follow(tokenizer: Any) -> None:
     scores = torch.zeros(1, len(tokenizer.get_vocab()))
     scores[0, tokens.end] = -torch.inf
     constrained = AnswerGrammar(tokens, [Listed()])(torch.tensor([ids]), scores.clone())
-    scores[0, [tokens.name, tokens.key]] = -torch.inf
+    scores[0, [tokens.name, tokens.key, *tokens.marks]] = -torch.inf
     assert torch.equal(constrained, scores), "nothing would be left"
 
 

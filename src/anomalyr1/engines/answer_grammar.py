@@ -27,9 +27,10 @@ _LIKELY = 0.5
 class AnswerGrammar(LogitsProcessor):  # type: ignore[misc]
     """Leaves out what would not continue the box of one of a prompt's regions that its answer has
     not written yet, a fifth number in a box, a box's key where no defect begins, further defects
-    once all are written, the end of the list before, a second beginning, text after the answer, and
-    its end before its tag. Where no region is listed, or a box is begun that is not: numbers that
-    leave a box without area.
+    once all are written, the end of the list before, quotation marks, braces and brackets in a
+    reasoning and in what is said of a defect, a second beginning, text after the answer, and its
+    end before its tag. Where no region is listed, or a box is begun that is not: numbers that leave
+    a box without area.
 
     The reasoning tells how many regions there are, and the answer boxes all of them: the model says
     whether there is a defect, and what stands out. Left to itself, the bundled one says two and
@@ -84,6 +85,7 @@ class _Row:
         self._quotable = self._options
         self._quote: list[int] | None = None
         self._is_begun = False
+        self._ends: frozenset[int] | None = None if options else frozenset()
         self._is_answering = False
         self._refused: set[int] = set()
 
@@ -101,6 +103,7 @@ class _Row:
         if token not in tokens.braces:
             scores[tokens.key] = -torch.inf
         self._end_answer(scores, slash, name, token)
+        self._keep_plain(scores, recent)
         if self._options:
             self._written.append(token)
             self._choose(scores, recent)
@@ -125,6 +128,17 @@ class _Row:
             scores[tokens.end] = -torch.inf
         if token not in tokens.askings and token not in tokens.slashes:
             scores[tokens.name] = -torch.inf
+
+    def _keep_plain(self, scores: torch.Tensor, recent: tuple[int, ...]) -> None:
+        """Of the marks leave in words none but those that end them. A reasoning is words until a
+        tag follows; so are a defect's label and description."""
+        tokens, token = self._tokens, recent[-1]
+        if recent in tokens.values:
+            self._ends = tokens.values[recent]
+        elif token in tokens.slashes or token == tokens.name or token in (self._ends or ()):
+            self._ends = None
+        if self._ends is not None:
+            scores[sorted(tokens.marks - self._ends)] = -torch.inf
 
     def _follow(self, token: int) -> bool:
         """Take the last token into account: it opens a box, goes on with it or ends it. True when

@@ -31,6 +31,9 @@ class AnswerTokens:
     which another defect follows, and `list_ends`, after which none does; `thinking`, which begins
     the text; the tokens that end in "</", the two of "answer>", and the `end` of the text.
 
+    `marks` are the tokens with a quotation mark, brace or bracket; `values` tells by the three
+    tokens that begin the words of a defect which of the marks may end them.
+
     `kinds` are the tokens that begin each kind of defect, named behind one of `severities`;
     `places` those of each place, named behind `at_the`. `lists` are sentences on the map: how one
     begins, what it may name, each up to the comma or the `period` behind it, and how many.
@@ -57,6 +60,8 @@ class AnswerTokens:
     name: int
     bracket: int
     end: int
+    marks: frozenset[int]
+    values: dict[tuple[int, ...], frozenset[int]]
     kinds: dict[str, frozenset[int]]
     severities: frozenset[int]
     places: dict[str, tuple[int, ...]]
@@ -90,6 +95,7 @@ def read_answer_tokens(tokenizer: Any) -> AnswerTokens | None:
         words = tokenizer.get_vocab().items()
         return frozenset(token for word, token in words if word.endswith(end))
 
+    defect_end, last = first('"}, {'), first('"}]}</answer>')
     scoring = HINT_STRENGTH.partition(" {")[0]
     asking, quoting = tokens("<answer"), tokens(f" {FITS_BEST}")
     name, bracket = tokens("]}</answer>")[-2:]
@@ -101,13 +107,20 @@ def read_answer_tokens(tokenizer: Any) -> AnswerTokens | None:
         space=first(" 1"),
         key=first("bbox_2d"),
         braces=ending('{"'),
-        defect_end=first('"}, {'),
+        defect_end=defect_end,
         list_ends=frozenset(token for word, token in tokenizer.get_vocab().items() if "}]" in word),
         thinking=first("<think>"),
         slashes=ending("</"),
         name=name,
         bracket=bracket,
         end=tokenizer.eos_token_id,
+        marks=frozenset(
+            token for word, token in tokenizer.get_vocab().items() if set(word) & set('"{}[]')
+        ),
+        values={
+            tokens('label": "')[-3:]: frozenset({first('", "')}),
+            tokens('description": "')[-3:]: frozenset({defect_end, last}),
+        },
         kinds={kind: frozenset({first(kind), first(f" {kind}")}) for kind in KIND_WORDS},
         severities=frozenset(
             first(before) for word in (*SEVERITIES, '"') for before in (word, f" {word}")
