@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from builders import anomalous, make_inspector, make_picture
 
+from anomalyr1.geometry import to_original
 from anomalyr1.hints import (
     MOST_REGIONS,
     describe_hint,
     draw_hint,
     find_regions,
+    restore_boxes,
     scale_score,
 )
-from anomalyr1.types import Anomaly, HintRegion, Region, SeenRegion
+from anomalyr1.types import Anomaly, HintRegion, Prompt, Region, SeenRegion
 
 
 def test_colours_say_what_the_map_marks_and_where() -> None:
@@ -99,3 +104,24 @@ def test_a_hint_is_worded_in_the_models_frame_and_in_reading_order() -> None:
     )
     relative = describe_hint(Anomaly(levels, 0.1), (400, 400), (80, 80), "relative_1000")
     assert relative.regions[0].box == (250, 100, 500, 200)
+
+
+def test_a_told_box_is_the_maps_own_again_and_another_stays_as_it_is() -> None:
+    levels = np.zeros((40, 40), np.float32)
+    levels[11:12, 3:6] = levels[30:36, 20:40] = 0.9
+    anomaly, small, shown, original = Anomaly(levels, 0.9), (100, 100), (56, 56), (3000, 2000)
+    told = describe_hint(anomaly, small, shown, "absolute").regions
+    boxes = [to_original(region.box, shown, original, "absolute") for region in told]
+    other = (boxes[0][0], boxes[0][1], boxes[0][2] + 1.0, boxes[0][3])
+    restored = restore_boxes([*boxes, other], anomaly, small, shown, original, "absolute")
+    assert restored == [(225, 550, 450, 600), (1500, 1500, 3000, 1800), other]
+    assert boxes[0] != restored[0]
+
+
+def test_a_finding_has_the_maps_own_box(tmp_path: Path) -> None:
+    def script(prompt: Prompt, pictures: object) -> str:
+        return anomalous(prompt.listed.regions[0].box)
+
+    path = make_picture(tmp_path / "part.png", (100, 77))
+    found = make_inspector(script).inspect(path).finding
+    assert found.defects[0].box_xyxy == pytest.approx((37.5, 77 / 3, 62.5, 154 / 3))

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalyr1.geometry import grid_words, to_model
+from anomalyr1.geometry import grid_words, to_model, to_original
 from anomalyr1.types import Anomaly, Box, BoxFrame, Hint, HintRegion, Region, SeenRegion
 
 REGION_LEVEL = 0.15
@@ -135,3 +136,22 @@ def describe_hint(
             for region in regions
         ),
     )
+
+
+def restore_boxes(
+    boxes_xyxy: Sequence[Box],
+    anomaly: Anomaly,
+    size_wh: tuple[int, int],
+    shown_wh: tuple[int, int],
+    original_wh: tuple[int, int],
+    frame: BoxFrame,
+) -> list[Box]:
+    """Boxes of an answer, in pixels of the original, with those that are a region's as
+    `describe_hint` told it (for `size_wh`) as the map has them: told boxes are rounded to the
+    model's frame, in which a small defect is a few units wide."""
+    exact: dict[Box, Box] = {}
+    regions = zip(find_regions(anomaly, size_wh), find_regions(anomaly, original_wh), strict=True)
+    for region, whole in regions:
+        told = to_model(region.box_xyxy, shown_wh, size_wh, frame)
+        exact.setdefault(to_original(told, shown_wh, original_wh, frame), whole.box_xyxy)
+    return [exact.get(box, box) for box in boxes_xyxy]

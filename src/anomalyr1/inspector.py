@@ -18,6 +18,7 @@ from anomalyr1.checkpoint import resolve_source
 from anomalyr1.detectors import Detector
 from anomalyr1.engines import Engine
 from anomalyr1.geometry import to_original
+from anomalyr1.hints import restore_boxes
 from anomalyr1.images import load_image
 from anomalyr1.masks import Masker, build_masker
 from anomalyr1.parsing import parse_inspection
@@ -236,6 +237,8 @@ class Inspector:
         )
         if completion.finish_reason == "refusal":
             response = Response("refused", problem=completion.problem)
+        if prepared.anomaly is not None:
+            response = self._restore_boxes(prepared, response, completion, place)
         anomaly_map = None if prepared.anomaly is None else prepared.anomaly.anomaly_map
         boxes = [region.box_xyxy for region in response.regions]
         masks: list[NDArray[np.bool_]] = []
@@ -246,6 +249,24 @@ class Inspector:
         return Inspection(
             replace(finding, seconds=seconds), prepared.picture, tuple(masks), anomaly_map
         )
+
+    def _restore_boxes(
+        self, prepared: Prepared, response: Response, completion: Completion, place: int
+    ) -> Response:
+        """The response with the map's own boxes where it names regions of the map; `place` is the
+        picture's among those that were shown."""
+        assert prepared.anomaly is not None
+        boxes = restore_boxes(
+            [region.box_xyxy for region in response.regions],
+            prepared.anomaly,
+            prepared.shown[place].size,
+            completion.image_sizes_wh[place],
+            prepared.picture.size,
+            self._engine.frame,
+        )
+        pairs = zip(response.regions, boxes, strict=True)
+        regions = tuple(replace(region, box_xyxy=box) for region, box in pairs)
+        return replace(response, regions=regions)
 
     def _build_finding(
         self,
