@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 import zipfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from builders import NORMAL, anomalous
 from fastapi.testclient import TestClient
+from httpx import Response
 from serving import files, inspect, make_client
+from sqlalchemy import event
 from test_store import picture_bytes
+from test_weights import write_checkpoint
 
 from anomalyr1.server.maintenance import verify_store
+from anomalyr1.server.promotions import current_model, load_promotions, promote, record_evaluation
 from anomalyr1.server.store import Store
 from anomalyr1.types import InputError
+from anomalyr1.weights import hash_weights
 
 
 @pytest.fixture
@@ -132,3 +140,92 @@ def test_text_that_no_database_takes_is_kept_visibly_or_refused(
             assert reason is None or reason in found["error"]
         for path in ("jobs/%00", "jobs/%00/events", "pictures/%00", "inspections?job_id=%00"):
             assert client.get(f"/api/{path}").status_code in (404, 422), path
+
+
+# Two requests at the same moment
+
+
+@contextmanager
+def meet(store: Store, statement: str) -> Iterator[None]:
+    """Two writers wait for one another before a statement that begins so; where the store lets
+    one of them in at a time, that one goes on alone after a moment."""
+    both = threading.Barrier(2)
+
+    def wait(_connection: object, _cursor: object, text: str, *_: object) -> None:
+        if text.startswith(statement):
+            with suppress(threading.BrokenBarrierError):
+                both.wait(0.5)
+
+    event.listen(store.database.engine, "before_cursor_execute", wait)
+    yield
+    event.remove(store.database.engine, "before_cursor_execute", wait)
+
+
+def ask_twice(client: TestClient, statement: str, path: str, **sent: Any) -> list[Response]:
+    """The answers to the same request, sent twice at the same moment; by status."""
+    store = client.app.state.station.store  # type: ignore[attr-defined]
+    with meet(store, statement), ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(client.post, path, **sent) for _ in range(2)]
+        return sorted((one.result() for one in asked), key=lambda answer: answer.status_code)
+
+
+@pytest.mark.parametrize(
+    ("statement", "path", "sent", "statuses"),
+    [
+        ("INSERT INTO products", "products", {"json": {"name": "cap"}}, [201, 409]),
+        ("INSERT INTO product_references", "products/1/references", {"files": files(9)}, [201] * 2),
+        (
+            "INSERT INTO jobs",
+            "inspect",
+            {"files": files(9), "headers": {"Idempotency-Key": "k"}},
+            [200] * 2,
+        ),
+        ("UPDATE reviews", "reviews/1/retract", {"json": {"person": "Ann"}}, [204, 404]),
+        (
+            "INSERT INTO promotions",
+            "model/promote",
+            {"json": {"evaluation": 1, "person": "Ann"}},
+            [200, 400],
+        ),
+    ],
+)
+def test_a_request_that_comes_twice_at_once_is_answered_as_one_after_the_other(
+    client: TestClient,
+    tmp_path: Path,
+    statement: str,
+    path: str,
+    sent: dict[str, Any],
+    statuses: list[int],
+) -> None:
+    store = client.app.state.station.store  # type: ignore[attr-defined]
+    candidate = write_checkpoint(tmp_path / "candidate")
+    sides = {"current": "nano", "candidate": candidate}
+    record_evaluation(
+        store,
+        {
+            side: {"model": model, "weights_sha256": hash_weights(model)}
+            for side, model in sides.items()
+        },
+    )
+    client.post("/api/products", json={"name": "nut"})
+    inspect(client, 1)
+    review = {"reviewer": "Ann", "verdict": "normal"}
+    client.post("/api/inspections/1/reviews", json=review)
+
+    first, second = ask_twice(client, statement, f"/api/{path}", **sent)
+    assert [first.status_code, second.status_code] == statuses, (first.text, second.text)
+    if statuses[0] == statuses[1]:
+        assert first.json() == second.json()
+    again = client.post(f"/api/{path}", **sent)
+    assert (again.status_code, again.text) == (second.status_code, second.text)
+
+
+def test_two_who_roll_back_at_once_go_back_one_after_the_other(client: TestClient) -> None:
+    store = client.app.state.station.store  # type: ignore[attr-defined]
+    promote(store, "runs/a", "Ann")
+    sent = {"json": {"person": "Ben"}}
+    answers = ask_twice(client, "INSERT INTO promotions", "/api/model/rollback", **sent)
+    assert [answer.status_code for answer in answers] == [200, 400]
+    assert [row.action for row in load_promotions(store)] == ["promote", "rollback"]
+    assert current_model(store) == "nano"
+    assert client.post("/api/model/rollback", **sent).status_code == 400

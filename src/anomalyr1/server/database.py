@@ -23,7 +23,7 @@ _LOCK_SECONDS = 30
 
 
 class Database:
-    """An engine whose writing transactions take the write lock when they begin."""
+    """An engine whose writing transactions take the write lock when they begin: one at a time."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
@@ -94,7 +94,7 @@ def _make_engine(url: str) -> Engine:
         if parsed.get_backend_name() == "sqlite":
             return _make_sqlite(parsed)
         if parsed.drivername == "postgresql+psycopg":
-            return sa.create_engine(parsed, pool_size=8, max_overflow=40, pool_pre_ping=True)
+            return _make_postgresql(parsed)
     except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
         raise InputError(f"--db {hide_password(url)} cannot be used: {error}") from error
     raise InputError(f"--db {hide_password(url)}: use sqlite:///FILE or postgresql://...")
@@ -125,6 +125,20 @@ def _make_sqlite(url: sa.URL) -> Engine:
         # A reader that turns into a writer cannot wait for another writer, so writers say it first.
         is_writing = connection.get_execution_options().get("writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if is_writing else "BEGIN")
+
+    return engine
+
+
+def _make_postgresql(url: sa.URL) -> Engine:
+    engine = sa.create_engine(url, pool_size=8, max_overflow=40, pool_pre_ping=True)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # As on SQLite: what a writer has read still holds where it writes.
+        if connection.get_execution_options().get("writes", False):
+            connection.exec_driver_sql(
+                "SELECT pg_advisory_xact_lock(hashtext('anomalyr1 ' || current_schema()))"
+            )
 
     return engine
 

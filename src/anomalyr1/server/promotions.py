@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy import Connection
 
 from anomalyr1.server.store import Store, new_id
 from anomalyr1.server.tables import MOST_MODEL, evaluations, products, promotions, write_time
@@ -16,6 +17,9 @@ from anomalyr1.weights import hash_weights
 
 FIRST_MODEL = "nano"
 """The station's model where none was promoted."""
+
+_ALL = sa.select(promotions).order_by(promotions.c.id)
+_LATEST = sa.select(promotions).order_by(promotions.c.id.desc()).limit(1)
 
 
 def name_model(model: str) -> str:
@@ -43,18 +47,15 @@ def promote(
     Calibrations are forgotten, since another detector gives other scores; thresholds stay, as they
     are a person's. Asks for nothing: `promote_candidate` is the way that asks for an evaluation."""
     with store.database.write() as connection:
-        connection.execute(
-            sa.insert(promotions).values(
-                model=model,
-                action=action,
-                person=person,
-                created_at=write_time(),
-                comment=comment,
-                weights_sha256=weights_sha256,
-                evaluation_id=evaluation_id,
-            )
+        _record(
+            connection,
+            model=model,
+            action=action,
+            person=person,
+            comment=comment,
+            weights_sha256=weights_sha256,
+            evaluation_id=evaluation_id,
         )
-        connection.execute(sa.update(products).values(calibration=None))
 
 
 def promote_candidate(
@@ -67,23 +68,28 @@ def promote_candidate(
     row = find_evaluation(store, evaluation_id)
     if row is None:
         raise LookupError(f"no evaluation {evaluation_id}")
-    again = f"measure it again: anomalyr1 model evaluate {row.candidate}"
     current = current_model(store)
-    if hash_weights(current) != row.current_sha256:
-        raise InputError(
-            f"{row.candidate} was compared with {row.current}, the station's model is {current}: "
-            + again
-        )
+    again = f"measure it again: anomalyr1 model evaluate {row.candidate}"
     if hash_weights(row.candidate) != row.candidate_sha256:
         raise InputError(f"the weights in {row.candidate} changed since its evaluation: {again}")
-    promote(
-        store,
-        row.candidate,
-        person,
-        comment=comment,
-        weights_sha256=row.candidate_sha256,
-        evaluation_id=evaluation_id,
-    )
+    is_compared = hash_weights(current) == row.current_sha256
+    with store.database.write() as connection:
+        now = _name_current(connection.execute(_LATEST).first())
+        # The hashes took a while, in which someone else may have promoted.
+        if not is_compared or now != current:
+            raise InputError(
+                f"{row.candidate} was compared with {row.current}, the station's model is {now}: "
+                + again
+            )
+        _record(
+            connection,
+            model=row.candidate,
+            action="promote",
+            person=person,
+            comment=comment,
+            weights_sha256=row.candidate_sha256,
+            evaluation_id=evaluation_id,
+        )
     comparison: dict[str, Any] = json.loads(row.comparison)
     return comparison
 
@@ -92,35 +98,44 @@ def roll_back(store: Store, person: str, comment: str = "") -> str:
     """Return to the model before the current one: its name. Raises InputError without one.
 
     Going back again goes further back, as far as the bundled model."""
-    models = [FIRST_MODEL]
-    for row in load_promotions(store):
-        if row.action == "promote":
-            models.append(row.model)
-        else:
-            models.pop()
-    if len(models) == 1:
-        raise InputError("no earlier model: nothing was promoted")
-    promote(store, models[-2], person, "rollback", comment)
-    return models[-2]
+    with store.database.write() as connection:
+        models = [FIRST_MODEL]
+        for row in connection.execute(_ALL):
+            if row.action == "promote":
+                models.append(row.model)
+            else:
+                models.pop()
+        if len(models) == 1:
+            raise InputError("no earlier model: nothing was promoted")
+        earlier = models[-2]
+        _record(connection, model=earlier, action="rollback", person=person, comment=comment)
+    return earlier
 
 
 def load_promotions(store: Store) -> list[Any]:
     """All promotions and rollbacks, oldest first."""
     with store.database.read() as connection:
-        return list(connection.execute(sa.select(promotions).order_by(promotions.c.id)))
+        return list(connection.execute(_ALL))
 
 
 def find_latest_promotion(store: Store) -> Any:
     """The row that says which model the station uses, None where nothing was promoted."""
-    query = sa.select(promotions).order_by(promotions.c.id.desc()).limit(1)
     with store.database.read() as connection:
-        return connection.execute(query).first()
+        return connection.execute(_LATEST).first()
 
 
 def current_model(store: Store) -> str:
     """The station's model."""
-    row = find_latest_promotion(store)
-    return FIRST_MODEL if row is None else str(row.model)
+    return _name_current(find_latest_promotion(store))
+
+
+def _name_current(latest: Any) -> str:
+    return FIRST_MODEL if latest is None else str(latest.model)
+
+
+def _record(connection: Connection, **values: object) -> None:
+    connection.execute(sa.insert(promotions).values(created_at=write_time(), **values))
+    connection.execute(sa.update(products).values(calibration=None))
 
 
 def record_evaluation(store: Store, comparison: Mapping[str, Any]) -> int:
