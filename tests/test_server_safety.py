@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import struct
+import threading
 import zlib
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +165,39 @@ def test_the_pictures_of_a_chat_are_bounded_together(
         return client.post("/v1/chat/completions", json=chat).status_code
 
     assert [ask(2), ask(3)] == [200, 400]
+
+
+def test_few_pictures_are_decoded_at_once_whichever_way_they_come(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decoding: set[int] = set()
+    most = 0
+    three = threading.Barrier(3)
+    load = ImageFile.ImageFile.load
+
+    def load_slowly(image: ImageFile.ImageFile) -> Any:
+        nonlocal most
+        decoding.add(threading.get_ident())
+        most = max(most, len(decoding))
+        with suppress(threading.BrokenBarrierError):
+            three.wait(1.0)
+        loaded = load(image)
+        decoding.discard(threading.get_ident())
+        return loaded
+
+    number = client.post("/api/products", json={"name": "nut"}).json()["id"]
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load_slowly)
+    url = f"data:image/png;base64,{base64.b64encode(picture_bytes()).decode()}"
+    content = [{"type": "image_url", "image_url": {"url": url}}]
+    chat = {"json": {"messages": [{"role": "user", "content": content}]}}
+    upload = (f"/api/products/{number}/references", {"files": files(1)})
+    with ThreadPoolExecutor(4) as threads:
+        asked = [
+            threads.submit(client.post, path, **sent)
+            for path, sent in [("/v1/chat/completions", chat), upload] * 2
+        ]
+        assert [one.result().status_code for one in asked] == [200, 201] * 2
+    assert most <= 2
 
 
 def test_a_fault_of_ours_shows_no_trace(client: TestClient, monkeypatch: Any) -> None:

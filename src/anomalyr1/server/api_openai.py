@@ -20,12 +20,11 @@ from fastapi.responses import JSONResponse, Response, StreamingResponse
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from anomalyr1.images import load_image
 from anomalyr1.inspector import Inspector
 from anomalyr1.prompts import read_listed
 from anomalyr1.reporting.page import clean
 from anomalyr1.server import examples
-from anomalyr1.server.pictures import MAX_UPLOAD_BYTES, MAX_UPLOAD_PIXELS
+from anomalyr1.server.pictures import decode_upload
 from anomalyr1.server.station import RETRY_SECONDS, Here
 from anomalyr1.types import Completion, InputError, Message, Prompt
 
@@ -232,14 +231,7 @@ def _read_parts(content: str | list[Part], pictures: list[Image.Image]) -> Itera
             payload = base64.b64decode(url[prefix.end() :], validate=True)
         except (binascii.Error, ValueError) as error:
             raise InputError(f"a picture's base64 cannot be read: {error}") from error
-        pictures.append(
-            load_image(
-                payload,
-                max_bytes=MAX_UPLOAD_BYTES,
-                max_pixels=MAX_UPLOAD_PIXELS,
-                name=f"picture {len(pictures) + 1}",
-            )
-        )
+        pictures.append(decode_upload(payload, f"picture {len(pictures) + 1}"))
         if sum(picture.width * picture.height for picture in pictures) > MOST_CHAT_PIXELS:
             raise InputError(
                 f"the pictures of a request have at most {MOST_CHAT_PIXELS:,} pixels together: "

@@ -78,12 +78,9 @@ class PictureFolder:
         try:
             digest, num_bytes = _copy_bounded(source, partial, name)
             try:
-                with _decoding:
-                    size_wh = load_image(
-                        partial, max_bytes=MAX_UPLOAD_BYTES, max_pixels=MAX_UPLOAD_PIXELS
-                    ).size
-                    with Image.open(partial, formats=list(SUFFIXES)) as opened:
-                        suffix = SUFFIXES[opened.format or ""]
+                size_wh = decode_upload(partial).size
+                with Image.open(partial, formats=list(SUFFIXES)) as opened:
+                    suffix = SUFFIXES[opened.format or ""]
             except InputError as error:
                 raise InputError(str(error).replace(str(partial), name)) from error
             picture = Picture(digest, suffix, *size_wh, num_bytes)
@@ -131,6 +128,16 @@ class PictureFolder:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def decode_upload(source: Path | bytes, name: str | None = None) -> Image.Image:
+    """An upload as `load_image` reads it, when its turn comes: few are decoded at once.
+
+    Raises InputError for what is larger than an upload may be, damaged or no picture."""
+    with _decoding:
+        return load_image(
+            source, max_bytes=MAX_UPLOAD_BYTES, max_pixels=MAX_UPLOAD_PIXELS, name=name
+        )
 
 
 def hash_file(path: Path) -> str:
