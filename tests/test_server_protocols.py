@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,13 @@ from builders import NORMAL, anomalous, make_inspector
 from fastapi.testclient import TestClient
 from openai import OpenAI
 from serving import broken, files, make_client
+from test_learning import compare as compare_with
+from test_learning import fill
 from test_store import picture_bytes
+from test_weights import write_checkpoint
 
 from anomalyr1.server.maintenance import verify_store
+from anomalyr1.server.promotions import record_evaluation
 from anomalyr1.types import Completion
 
 
@@ -98,8 +103,12 @@ def outline(value: Any) -> Any:
     return [outline(inner) for inner in value[:1]] if isinstance(value, list) else None
 
 
-def test_examples_of_answers_are_shaped_as_real_ones(tmp_path: Path) -> None:
+def test_every_answer_in_json_has_an_example_that_is_shaped_as_a_real_one(tmp_path: Path) -> None:
+    gate = threading.Event()
+
     def say(prompt: Any, pictures: Any) -> Completion:
+        if prompt.record_id == "4":
+            gate.wait(10)
         text = {"1": anomalous((4, 4, 20, 16)), "2": NORMAL}.get(prompt.record_id, "")
         sizes_wh = tuple(picture.size for picture in pictures)
         return Completion(prompt.record_id, text, p_anomalous=0.9, image_sizes_wh=sizes_wh)
@@ -110,28 +119,53 @@ def test_examples_of_answers_are_shaped_as_real_ones(tmp_path: Path) -> None:
     box = {"box_xyxy": [1, 2, 9, 9], "label": "dent"}
     review = {"reviewer": "Ann", "verdict": "anomalous", "regions": [box]}
     product, inspection = "/api/products/{product_id}", "/api/inspections/{inspection_id}"
+    numbers: dict[str, Any] = {"product_id": 1, "reference_id": 1, "inspection_id": 1}
+    compared = set()
     with make_client(tmp_path, say) as client:
         operations = describe_operations(client)
 
-        def compare(method: str, path: str, **sent: Any) -> None:
-            answer = client.request(method, path.format(product_id=1, inspection_id=1), **sent)
-            told = operations[method, path]["responses"][str(answer.status_code)]["content"]
-            assert outline(told["application/json"]["example"]) == outline(answer.json()), path
+        def compare(method: str, path: str, **sent: Any) -> Any:
+            answer = client.request(method, path.format(**numbers), **sent)
+            status = str(answer.status_code)
+            told = operations[method, path]["responses"][status]["content"]["application/json"]
+            assert outline(told.get("example")) == outline(answer.json()), (method, path)
+            compared.add((method, path, status))
+            return answer.json()
 
         compare("post", "/api/products", json={"name": "nut"})
-        compare("post", f"{product}/references", files=files(200, 201))
+        compare("post", f"{product}/references", files=files(200, 201, 202))
         compare("post", "/api/inspect", files=files(1, 2, 3), data={"product_id": 1})
+        waiting = compare("post", "/api/inspect", files=files(4), data={"wait": "false"})
+        gate.set()
+        numbers["job_id"] = waiting["job"]["id"]
+        compare("get", "/api/jobs/{job_id}")
         compare("post", f"{inspection}/reviews", json=review)
         compare("get", inspection)
         compare("get", "/api/inspections", params={"reviewed": True})
         client.post("/api/inspections/2/reviews", json={"reviewer": "Ben", "verdict": "normal"})
         compare("get", "/api/trends")
-        client.patch("/api/products/1", json={"threshold": 0.5})
+        compare("delete", f"{product}/references/{{reference_id}}")
+        client.patch("/api/products/1", json={"threshold": 0.4})
         compare("post", f"{product}/calibration")
+        compare("patch", product, json={"threshold": 0.5})
         compare("get", product)
         compare("get", "/api/products")
         compare("get", "/v1/models")
         compare("post", "/v1/chat/completions", json=chat)
+        compare("get", "/healthz")
+        compare("get", "/readyz")
+        store = client.app.state.station.store  # type: ignore[attr-defined]
+        fill(store)
+        record_evaluation(store, compare_with(store, write_checkpoint(tmp_path / "good")))
+        compare("post", "/api/model/promote", json={"evaluation": 1, "person": "Ann"})
+        compare("get", "/api/model")
+        compare("post", "/api/model/rollback", json={"person": "Ann"})
+    assert compared == {
+        (*route, status)
+        for route, operation in operations.items()
+        for status, answer in operation["responses"].items()
+        if status.startswith("2") and "application/json" in answer.get("content", {})
+    }
 
 
 # Any request

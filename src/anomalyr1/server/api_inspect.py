@@ -101,7 +101,9 @@ def add_references(station: Here, product_id: Id, pictures: Pictures) -> dict[st
 
 
 @router.delete(
-    "/products/{product_id}/references/{reference_id}", tags=["products"], responses=_PRODUCT
+    "/products/{product_id}/references/{reference_id}",
+    tags=["products"],
+    responses=examples.answers(examples.REFERENCED_PRODUCT),
 )
 def remove_reference(station: Here, product_id: Id, reference_id: Id) -> dict[str, Any]:
     """Take a reference away."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter, HTTPException
 
-from anomalyr1.server import promotions
+from anomalyr1.server import examples, promotions
 from anomalyr1.server.search import Filter, describe, find_inspections
 from anomalyr1.server.station import Here, Station
 from anomalyr1.server.values import Person, Promotion
@@ -15,16 +15,20 @@ from anomalyr1.server.values import Person, Promotion
 router = APIRouter(prefix="/api")
 MOST_COUNTED = 20_000
 MOST_EVALUATIONS = 5
-_PINNED: dict[int | str, dict[str, Any]] = {409: {"description": "Fixed with --model."}}
+_MODEL = examples.answers(examples.MODEL)
+_CHANGED: dict[int | str, dict[str, Any]] = {
+    **_MODEL,
+    409: {"description": "Fixed with --model."},
+}
 
 
-@router.get("/model", tags=["model"])
+@router.get("/model", tags=["model"], responses=_MODEL)
 def read_model(station: Here) -> dict[str, Any]:
     """The model at work, evaluated candidates, who promoted what, and corrections since then."""
     return describe_model(station)
 
 
-@router.post("/model/promote", tags=["model"], responses=_PINNED)
+@router.post("/model/promote", tags=["model"], responses=_CHANGED)
 def promote(station: Here, given: Promotion) -> dict[str, Any]:
     """Make the candidate of an evaluation the station's model; it is loaded within seconds.
 
@@ -35,7 +39,7 @@ def promote(station: Here, given: Promotion) -> dict[str, Any]:
     return describe_model(station)
 
 
-@router.post("/model/rollback", tags=["model"], responses=_PINNED)
+@router.post("/model/rollback", tags=["model"], responses=_CHANGED)
 def roll_back(station: Here, given: Person) -> dict[str, Any]:
     """Return to the model before."""
     _refuse_pinned(station)

@@ -148,12 +148,16 @@ class _Refused(Exception):
 
 
 def _add_operations(app: FastAPI) -> None:
-    @app.get("/healthz", tags=["operation"])
+    @app.get("/healthz", tags=["operation"], responses=examples.answers({"status": "ok"}))
     def health() -> dict[str, str]:
         """The process answers."""
         return {"status": "ok"}
 
-    @app.get("/readyz", tags=["operation"])
+    @app.get(
+        "/readyz",
+        tags=["operation"],
+        responses=examples.answers({"ready": True, "problems": []}),
+    )
     def ready(station: Here, response: Response) -> dict[str, Any]:
         """Whether work is taken: model, database, disk. 503 where not (schema: same)."""
         problems = []

@@ -76,6 +76,59 @@ TRENDS = {
         "detector_score": [380, *[0] * 18, 32],
     },
 }
+MODEL = {
+    "model": "/srv/candidate/run/checkpoint",
+    "weights_sha256": PICTURE,
+    "problem": "",
+    "is_pinned": False,
+    "promotions": [
+        {
+            "id": 1,
+            "model": "/srv/candidate/run/checkpoint",
+            "action": "promote",
+            "person": "Ann",
+            "created_at": "2026-01-31T17:50:00.000000Z",
+            "comment": "",
+            "weights_sha256": PICTURE,
+            "evaluation_id": 3,
+        }
+    ],
+    "evaluations": [
+        {
+            "id": 3,
+            "created_at": "2026-01-31T17:45:00.000000Z",
+            "is_current": True,
+            "is_against_current": False,
+            "comparison": {
+                "current": {"model": "nano", "weights_sha256": PICTURE[::-1]},
+                "candidate": {"model": "/srv/candidate/run/checkpoint", "weights_sha256": PICTURE},
+                "split_seed": 0,
+                "num_pictures": 80,
+                "num_normal": 60,
+                "num_anomalous": 20,
+                "metrics": [
+                    {
+                        "name": "verdict_balanced_accuracy",
+                        "meaning": "mean of the accuracy on normal and on anomalous pictures",
+                        "subset": "all",
+                        "current": {"value": 0.81, "n": 80, "low": 0.7, "high": 0.9},
+                        "candidate": {"value": 0.9, "n": 80, "low": 0.81, "high": 0.96},
+                    }
+                ],
+                "paired": {
+                    "both_right": 65,
+                    "only_current": 2,
+                    "only_candidate": 10,
+                    "both_wrong": 3,
+                    "p_value": 0.04,
+                },
+            },
+        }
+    ],
+    "num_reviewed": 412,
+    "num_new_reviews": 12,
+    "num_new_corrections": 3,
+}
 COMPLETION = {
     "id": f"chatcmpl-{JOB_ID}",
     "created": 1769880600,
