@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import NORMAL, make_picture, make_record
+from typer.testing import CliRunner
 
+from anomalyr1 import cli, weights
 from anomalyr1.checkpoint import NANO_FOLDER
+from anomalyr1.data.records import write_records
 from anomalyr1.engines.scripted import ScriptedEngine
 from anomalyr1.inspector import Inspector
 from anomalyr1.reporting.findings import build_finding_line, parse_finding_line
@@ -72,3 +77,35 @@ def test_a_finding_keeps_the_hash_on_disk_even_where_its_picture_could_not_be_re
 
 def test_the_bundled_model_names_its_weights() -> None:
     assert Inspector.load("nano").weights_sha256 == hash_weights("nano")
+
+
+@pytest.mark.parametrize("command", [["inspect"], ["evaluate", "records"]], ids="-".join)
+def test_a_run_reads_its_weights_once(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anomalyr1.engines.transformers_engine import TransformersEngine
+
+    def load(source: str, **options: object) -> ScriptedEngine:
+        return ScriptedEngine(lambda prompt, pictures: NORMAL)
+
+    read: list[str] = []
+    stock = weights._add_files
+
+    def add(whole: Any, folder: Path, pattern: str) -> None:
+        read.append(pattern)
+        stock(whole, folder, pattern)
+
+    monkeypatch.setattr(TransformersEngine, "load", load)
+    monkeypatch.setattr(weights, "_add_files", add)
+    source = make_picture(tmp_path / "part.png")
+    if command[0] == "evaluate":
+        write_records(tmp_path / "parts.jsonl", [make_record(source, label="normal")])
+        source = tmp_path / "parts.jsonl"
+    out = tmp_path / "out"
+    flags = ["--hint", "none", "--masks", "none", "--out", str(out)]
+    result = CliRunner().invoke(cli.app, [*command, str(source), *flags])
+    assert result.exit_code == 0, result.output
+    assert sorted(read) == ["*.onnx", "*.safetensors"]
+    finding = parse_finding_line((out / "findings.jsonl").read_text())
+    named = json.loads((out / "config.json").read_text())["weights_sha256"]
+    assert finding.weights_sha256 == named == hash_weights("nano")

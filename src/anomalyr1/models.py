@@ -64,16 +64,21 @@ def name_detector(model: str) -> str | None:
     )
 
 
-def describe_weights(model: str, hint: str = "auto") -> dict[str, object]:
+def describe_weights(
+    model: str, hint: str = "auto", inspector: RecordInspector | None = None
+) -> dict[str, object]:
     """Settings that name the weights behind a `--model` and its hint by their content, so that a
-    run is not continued with others of the same name; None for what is not on this machine."""
+    run is not continued with others of the same name; None for what is not on this machine.
+
+    Weights that the `inspector` of that model has named are not read again.
+    """
     detector = name_detector(model)
     hint = hint if detector is None else detector
     source = model if detector is None else "nano"  # the bundled folder holds the bundled detector
     weights = dinov2 = None
     if source not in BASELINES and not source.startswith(OPENAI_PREFIX):
-        own = source.removeprefix(VLLM_PREFIX)
-        weights = hash_weights(own) or None
+        known = inspector.weights_sha256 if isinstance(inspector, Inspector) else ""
+        weights = known or hash_weights(source.removeprefix(VLLM_PREFIX)) or None
     elif hint == "auto" and source not in BASELINES:
         weights = hash_weights("nano")
     if hint.startswith(DINOV2_PREFIX):

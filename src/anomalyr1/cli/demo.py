@@ -42,7 +42,7 @@ def demo(
         "model": "nano",
         "products": num_products,
         "seed": seed,
-    } | describe_weights("nano")
+    } | describe_weights("nano", inspector=inspector)
     results = run_inspection(inspector, records, out_dir, settings, 8, seed)
     findings = list(follow(results, "inspecting", len(records)))
     out.print(build_table(findings, [describe_truth(record) for record in records]))

@@ -132,7 +132,7 @@ def records(
         "max_references": max_references,
         "limit": limit,
         "seed": seed,
-    } | describe_weights(model, hint)
+    }
     with wait_for_model(model):
         inspector = build_inspector(
             model,
@@ -143,6 +143,7 @@ def records(
             records=loaded,
             asking=asking,
         )
+    settings |= describe_weights(model, hint, inspector)
     at_once = choose_batch_size(model, batch_size, asking)
     if not runs:
         metrics = _evaluate(inspector, loaded, out_dir, settings, told, at_once, seed)

@@ -123,11 +123,12 @@ def mmad(
         "image_side_at_most": WORKING_SIDE,
         "seed": seed,
         "manifest": None if manifest is None else str(manifest),
-    } | describe_weights(model, hint)
+    }
     with wait_for_model(model):
         inspector = build_inspector(
             model, hint=hint, masks="none", device=device, records=records, asking=asking
         )
+    settings |= describe_weights(model, hint, inspector)
     at_once = choose_batch_size(model, batch_size, asking)
     found = answer_into(out_dir, inspector, records, settings, batch_size=at_once, seed=seed)
     answers = list(follow(found, "answering", len(records)))

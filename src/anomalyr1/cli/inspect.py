@@ -108,11 +108,12 @@ def inspect(
         "knowledge": text,
         "references": [str(path) for path in references],
         "seed": seed,
-    } | describe_weights(model, hint)
+    }
     with wait_for_model(model):
         inspector = build_inspector(
             model, hint=hint, masks=masks, sam2_model=sam2_model, device=device, asking=asking
         )
+    settings |= describe_weights(model, hint, inspector)
     at_once = choose_batch_size(model, batch_size, asking)
     results = run_inspection(inspector, records, out_dir, settings, at_once, seed)
     findings = []
