@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 import sys
 import time
 import zlib
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from random import Random
 
@@ -156,6 +158,26 @@ def test_another_run_s_folder_is_refused(tmp_path: Path) -> None:
     changed = SETTINGS | {"weights_sha256": "b" * 64}
     said = r"other settings \(weights_sha256 was None, is 'bbbb"
     with pytest.raises(InputError, match=said), RunFolder(tmp_path / "out", changed):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("changed", "value", "said"),
+    [
+        ("describe_environment", lambda: {"anomalyr1": "99.0"}, r"anomalyr1 was '{}', is '99\.0'"),
+        ("INSPECTION_TEMPLATE_ID", "inspect-0", r"prompt was 'inspect-\S+', is 'inspect-0'"),
+    ],
+)
+def test_findings_of_another_version_or_prompt_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str, value: object, said: str
+) -> None:
+    run_all(tmp_path / "out", make_records(tmp_path, 1))
+    monkeypatch.setattr(run_folder, changed, value)
+    said = said.replace("{}", re.escape(version("anomalyr1")))
+    with (
+        pytest.raises(InputError, match=rf"{said}\): choose another --out"),
+        RunFolder(tmp_path / "out", SETTINGS),
+    ):
         pass
 
 

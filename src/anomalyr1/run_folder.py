@@ -19,6 +19,7 @@ from PIL import Image
 
 from anomalyr1.images import load_image, write_bytes_atomic, write_png_atomic
 from anomalyr1.inspector import Inspection
+from anomalyr1.prompts import INSPECTION_TEMPLATE_ID
 from anomalyr1.reporting.environment import describe_environment
 from anomalyr1.reporting.findings import FindingsWriter, load_findings
 from anomalyr1.reporting.maps import read_map, write_map
@@ -34,7 +35,8 @@ PICTURE_FOLDERS = ("masks", "overlays", "maps")
 def claim_folder(folder: Path, settings: Mapping[str, object], data_file: str) -> None:
     """Make a run's folder and write config.json and environment.json into it.
 
-    Raises InputError where it cannot be written, and where it holds a run with other settings or a
+    The package's version is one of the settings: another one may decode or read otherwise. Raises
+    InputError where it cannot be written, and where it holds a run with other settings or a
     `data_file` whose settings nobody knows.
     """
     try:
@@ -42,8 +44,10 @@ def claim_folder(folder: Path, settings: Mapping[str, object], data_file: str) -
     except OSError as error:
         raise InputError(f"cannot make the output folder {folder}: {error}") from error
     path = folder / CONFIG_FILE
-    config = (json.dumps(dict(settings), indent=2, sort_keys=True) + "\n").encode("ascii")
-    environment = json.dumps(describe_environment(), indent=2) + "\n"
+    made_with = describe_environment()
+    agreed = {**settings, "anomalyr1": made_with["anomalyr1"]}
+    config = (json.dumps(agreed, indent=2, sort_keys=True) + "\n").encode("ascii")
+    environment = json.dumps(made_with, indent=2) + "\n"
     try:
         # Data whose settings nobody knows must not be mixed with new ones.
         known = path.is_file()
@@ -79,7 +83,7 @@ class RunFolder:
 
     def __init__(self, folder: Path, settings: Mapping[str, object]) -> None:
         self.folder = folder
-        self._settings = dict(settings)
+        self._settings = {**settings, "prompt": INSPECTION_TEMPLATE_ID}
         self._writer = FindingsWriter(folder / FINDINGS_FILE)
 
     def __enter__(self) -> RunFolder:
