@@ -13,6 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from browsing import Served
+    from endpoints import Serve
     from fastapi.testclient import TestClient
     from playwright.sync_api import Browser
 
@@ -82,6 +83,14 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
     from databases import open_database
 
     yield from open_database(request.param)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Starts endpoints that answer by a script."""
+    from endpoints import open_endpoints
+
+    yield from open_endpoints()
 
 
 @pytest.fixture
