@@ -21,9 +21,8 @@ class Answered:
     error: str | None = None
 
 
-def read_answer(prepared: Prepared, said: Completion | InputError, untagged: bool) -> Answered:
-    """What a model said to a record's question, or why it said nothing. `untagged` as in
-    `parse_choice`."""
+def read_answer(prepared: Prepared, said: Completion | InputError) -> Answered:
+    """What a model said to a record's question, with or without tags, or why it said nothing."""
     record, template_id = prepared.record, prepared.prompt.template_id
     if isinstance(said, InputError):
         return replace(fail_question(record, str(said)), template_id=template_id)
@@ -34,7 +33,7 @@ def read_answer(prepared: Prepared, said: Completion | InputError, untagged: boo
         response = Response("refused", problem=said.problem)
     else:
         options = None if record.question is None else record.question.options
-        response = parse_choice(said.text, options, said.finish_reason, untagged=untagged)
+        response = parse_choice(said.text, options, said.finish_reason, untagged=True)
     return Answered(record, response, said, template_id)
 
 

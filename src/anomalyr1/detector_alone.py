@@ -60,9 +60,7 @@ class DetectorAlone:
                     )
                 )
 
-    def answer_records(
-        self, records: Sequence[Record], *, seed: int = 0, untagged: bool = False
-    ) -> list[Answered]:
+    def answer_records(self, records: Sequence[Record], *, seed: int = 0) -> list[Answered]:
         """Answers yes/no questions about a defect by the score; all others stay unanswered."""
         return [self._answer(record) for record in records]
 

@@ -148,21 +148,18 @@ class Inspector:
             for record, (prepared, completion, seconds) in zip(batch, said, strict=True):
                 yield self._conclude_or_fail(record, prepared, completion, seconds)
 
-    def answer_records(
-        self, records: Sequence[Record], *, seed: int = 0, untagged: bool = False
-    ) -> Iterator[Answered]:
+    def answer_records(self, records: Sequence[Record], *, seed: int = 0) -> Iterator[Answered]:
         """Answers to the records' multiple-choice questions, all put to the model at once.
 
-        Each comes, and counts its `seconds`, as in `inspect_records`. `untagged` as in
-        `parse_choice`. A question that cannot be put, or that the model fails at, has an error; the
-        others are answered.
+        Each comes, and counts its `seconds`, as in `inspect_records`. A question that cannot be
+        put, or that the model fails at, has an error; the others are answered.
         """
         said = self._ask(records, build_choice_prompt, seed)
         for record, (prepared, completion, seconds) in zip(records, said, strict=True):
             if prepared is None:
                 yield fail_question(record, str(completion))
             else:
-                answered = read_answer(prepared, completion, untagged)
+                answered = read_answer(prepared, completion)
                 yield replace(answered, seconds=prepared.seconds + seconds)
 
     def _ask(

@@ -100,7 +100,6 @@ def answer_into(
     *,
     batch_size: int = 8,
     seed: int = 0,
-    untagged: bool = True,
 ) -> Iterator[Answer]:
     """Answer every question into `folder`/answers.jsonl; yields all answers, those that were there
     too, in the order of the questions. Answers with an error are asked again.
@@ -125,7 +124,7 @@ def answer_into(
                 yield from (done[record.record_id] for record in batch)
                 continue
             errors = []
-            for one in inspector.answer_records(batch, seed=seed, untagged=untagged):
+            for one in inspector.answer_records(batch, seed=seed):
                 errors.append(one.error)
                 name = one.record.record_id
                 if name not in done:
