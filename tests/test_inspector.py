@@ -1,10 +1,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -25,7 +24,7 @@ from anomalyr1.engines.scripted import ScriptedEngine
 from anomalyr1.images import load_image
 from anomalyr1.inspector import Inspector
 from anomalyr1.preparation import leave_itself_out
-from anomalyr1.types import Anomaly, Completion, InputError, Prompt, Record
+from anomalyr1.types import Anomaly, Completion, InputError, Record
 
 
 def test_a_picture_becomes_a_verdict_with_box_and_mask_in_original_pixels(tmp_path: Path) -> None:
@@ -333,34 +332,6 @@ def test_an_answer_cut_off_at_the_limit_is_unread(tmp_path: Path, finish_reason:
     finding = make_inspector(script).inspect(path).finding  # type: ignore[arg-type]
     assert finding.verdict == "unread"
     assert finish_reason == "stop" or finding.status == "truncated"
-
-
-def test_what_an_engine_said_before_it_failed_is_kept_and_the_culprit_named(
-    tmp_path: Path,
-) -> None:
-    put: list[str] = []
-
-    def script(prompt: Prompt, pictures: object) -> str:
-        put.append(prompt.record_id)
-        if prompt.record_id == "1.png":
-            raise InputError("too large for the model")
-        return NORMAL
-
-    engine = ScriptedEngine(script)
-    inspector = Inspector(engine)
-    whole = engine.generate
-
-    def one_by_one(
-        prompts: list[Prompt], pictures: list[Any], **options: Any
-    ) -> Iterator[Completion]:
-        for prompt, shown in zip(prompts, pictures, strict=True):
-            yield from whole([prompt], [shown], **options)
-
-    engine.generate = one_by_one  # type: ignore[method-assign, assignment]
-    records = [make_record(make_picture(tmp_path / f"{number}.png")) for number in range(3)]
-    findings = [one.finding for one in inspector.inspect_records(records)]
-    assert [one.error for one in findings] == [None, "too large for the model", None]
-    assert put == ["0.png", "1.png", "1.png", "2.png"]
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 8])

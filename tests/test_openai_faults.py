@@ -79,17 +79,17 @@ def test_what_would_fail_every_request_stops_at_once(status: int, serve: Serve) 
 
 
 @pytest.mark.parametrize("what", ["inspect_records", "answer_records"])
-def test_a_refused_key_ends_a_run_after_as_many_requests_as_run_at_once(
+def test_a_refused_key_ends_a_run_after_as_many_requests_as_are_under_way(
     what: str, serve: Serve, tmp_path: Path
 ) -> None:
     endpoint = serve(lambda number, request: fail(401))
     picture = make_picture(tmp_path / "a.png")
     question = Question("Is it whole?", {"A": "Yes", "B": "No"}, "A")
-    records = [Record(str(number), picture, question=question) for number in range(12)]
+    records = [Record(str(number), picture, question=question) for number in range(30)]
     inspector = Inspector(make_engine(endpoint, concurrency=2))
     with pytest.raises(RefusedError, match="OPENAI_API_KEY"):
-        list(getattr(inspector, what)(records))
-    assert len(endpoint.requests) <= 12
+        list(getattr(inspector, what)(records, batch_size=4))
+    assert len(endpoint.requests) <= 4
 
 
 def test_a_server_that_does_not_answer_in_time_is_an_error(serve: Serve) -> None:

@@ -12,6 +12,7 @@ import pytest
 from builders import NORMAL, anomalous, make_picture, make_record
 from endpoints import Reply, Serve, ask, fail, make_engine, say
 from miniature import write_miniature
+from PIL import Image
 from typer.testing import CliRunner
 
 from anomalyr1 import cli
@@ -20,26 +21,31 @@ from anomalyr1.data.records import write_records
 from anomalyr1.evaluation.answers import load_answers
 from anomalyr1.inspector import Inspector
 from anomalyr1.models import build_inspector
+from anomalyr1.prompts import build_inspection_prompt
 from anomalyr1.questioning import answer_into
 from anomalyr1.types import Question, Record
 
 
 @pytest.mark.parametrize("file", ["answers.jsonl", "findings.jsonl"])
-def test_what_came_is_on_disk_before_a_slow_answer_behind_it_which_holds_up_no_other_request(
+def test_what_came_is_on_disk_before_a_slow_answer_behind_it_while_later_requests_go_on(
     file: str, serve: Serve, tmp_path: Path
 ) -> None:
     release, slow_came, all_asked = (threading.Event() for _ in range(3))
+    meeting = threading.Barrier(2, timeout=30)
+    last = 3 + 8 - 1  # part 3 is waited for, and 8 are under way
 
     def script(number: int, request: dict[str, Any]) -> Reply:
-        if number == 7:
+        if number == last:
             all_asked.set()
         if "part 3" in str(request["messages"]):
-            release.wait(5)
+            release.wait(30)
             slow_came.set()
+        elif not release.is_set():
+            meeting.wait()
         return say("<answer>A</answer>")
 
     def start(folder: Path) -> Iterator[object]:
-        inspector = Inspector(make_engine(endpoint, concurrency=2))
+        inspector = Inspector(make_engine(endpoint, concurrency=3))
         if file == "answers.jsonl":
             return answer_into(folder, inspector, records, {})
         return run_inspection(inspector, records, folder, {}, batch_size=8, seed=0)
@@ -51,7 +57,7 @@ def test_what_came_is_on_disk_before_a_slow_answer_behind_it_which_holds_up_no_o
     endpoint = serve(script)
     picture = make_picture(tmp_path / "a.png")
     asked = [
-        Question(f"Is part {number} whole?", {"A": "Yes", "B": "No"}, "A") for number in range(8)
+        Question(f"Is part {number} whole?", {"A": "Yes", "B": "No"}, "A") for number in range(20)
     ]
     records = [
         Record(f"{number}#0", picture, category=f"part {number}", question=question)
@@ -61,12 +67,16 @@ def test_what_came_is_on_disk_before_a_slow_answer_behind_it_which_holds_up_no_o
     for _ in range(3):
         next(cut)
     assert [len(read_lines(tmp_path / "cut")), slow_came.is_set()] == [3, False]
-    assert all_asked.wait(5) and not slow_came.is_set()
+    fourth = threading.Thread(target=next, args=(cut,))
+    fourth.start()
+    assert all_asked.wait(30) and not slow_came.is_set()
+    assert (len(endpoint.requests), endpoint.most_under_way) == (last + 1, 3)
     release.set()
+    fourth.join()
     cut.close()  # type: ignore[attr-defined]
-    assert len(read_lines(tmp_path / "cut")) == 3
+    assert len(read_lines(tmp_path / "cut")) == 4
     for folder in ("cut", "whole"):
-        assert len(list(start(tmp_path / folder))) == 8
+        assert len(list(start(tmp_path / folder))) == 20
     assert read_lines(tmp_path / "cut") == read_lines(tmp_path / "whole")
 
 
@@ -83,6 +93,26 @@ def test_requests_run_side_by_side_but_never_more_than_allowed(
     made = ask(make_engine(endpoint, concurrency=3), 9)
     assert endpoint.most_under_way == 3
     assert [one.text for one in made] == [NORMAL] * 9
+
+
+def test_requests_that_wait_are_taken_back_where_their_answers_are_dropped(serve: Serve) -> None:
+    release, both_came = threading.Event(), threading.Event()
+
+    def script(number: int, request: object) -> Reply:
+        if number == 1:
+            both_came.set()
+        release.wait(30)
+        return say(NORMAL)
+
+    endpoint = serve(script)
+    engine = make_engine(endpoint, concurrency=2)
+    prompt = build_inspection_prompt(make_record(Path("a.png")), num_references=0, hint=None)
+    answers = engine.generate([prompt] * 6, [[Image.new("RGB", (64, 48))]] * 6)
+    assert both_came.wait(30)
+    del answers
+    release.set()
+    ask(engine)  # goes behind whatever still waits
+    assert len(endpoint.requests) == 3
 
 
 def test_inspect_takes_an_endpoint_and_brings_boxes_to_the_original_picture(

@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from builders import make_inspector
@@ -23,7 +24,7 @@ from anomalyr1.data.records import validate_record, write_records
 from anomalyr1.engines.transformers_engine import TransformersEngine
 from anomalyr1.evaluation.answer_checks import check_answers
 from anomalyr1.evaluation.answers import load_answers
-from anomalyr1.inspector import Answered, Inspector
+from anomalyr1.inspector import Inspector
 from anomalyr1.preparation import Preparer, load_detector
 from anomalyr1.prompts import build_choice_prompt
 from anomalyr1.questioning import answer_into, choose_questions
@@ -191,14 +192,14 @@ def test_a_batch_that_was_cut_in_two_is_put_to_the_model_as_it_was(
 ) -> None:
     batches: list[int] = []
     inspector = say("<answer>A</answer>")
-    ask = inspector.answer_records
+    generate = inspector.engine.generate
     records = choose(miniature, 12)
 
-    def watch(records: Sequence[Record], **options: object) -> Iterator[Answered]:
-        batches.append(len(records))
-        return ask(records)
+    def watch(prompts: list[Prompt], *arguments: Any, **options: Any) -> Iterable[Completion]:
+        batches.append(len(prompts))
+        return generate(prompts, *arguments, **options)
 
-    inspector.answer_records = watch  # type: ignore[method-assign, assignment]
+    inspector.engine.generate = watch  # type: ignore[method-assign]
     list(answer_into(tmp_path / "whole", inspector, records, {}, batch_size=4))
     whole = (tmp_path / "whole" / "answers.jsonl").read_bytes()
     for cut in (0, 1, len(whole) // 2, len(whole) - 1, len(whole)):
@@ -253,7 +254,7 @@ def test_a_model_that_is_gone_stops_the_run_with_its_reason(
         return Completion(prompt.record_id, "", finish_reason="error", problem="connection refused")
 
     records = choose(miniature, 12)
-    with pytest.raises(InputError, match=r"3 batches in a row have no answer.*connection refused"):
+    with pytest.raises(InputError, match=r"6 questions in a row have no .*connection refused"):
         list(answer_into(tmp_path, make_inspector(script), records, {}, batch_size=2))
 
 

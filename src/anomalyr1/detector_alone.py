@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,9 +60,11 @@ class DetectorAlone:
                     )
                 )
 
-    def answer_records(self, records: Sequence[Record], *, seed: int = 0) -> list[Answered]:
+    def answer_records(
+        self, records: Iterable[Record], *, batch_size: int = 8, seed: int = 0
+    ) -> Iterator[Answered]:
         """Answers yes/no questions about a defect by the score; all others stay unanswered."""
-        return [self._answer(record) for record in records]
+        return map(self._answer, records)
 
     def _answer(self, record: Record) -> Answered:
         start = time.perf_counter()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -36,6 +37,9 @@ from anomalyr1.types import (
     Response,
 )
 from anomalyr1.weights import hash_weights
+
+_Said = Completion | InputError
+"""What a model said to a prompt, or why it said nothing."""
 
 ImageSource = str | Path | bytes | Image.Image | NDArray[Any]
 
@@ -139,78 +143,81 @@ class Inspector:
         """Inspect records in order, a batch at a time; one that cannot be read is a finding with
         its error, and the others go on.
 
-        Each comes as soon as the model has said what it says to it and to those before it.
-        `seconds` of a finding is its own time and its share of what its batch took together.
+        Each comes as soon as the model has said what it says to it and to those before it. Of an
+        endpoint, `batch_size` are under way: as one is taken, the next is put. `seconds` of a
+        finding is its own time, its share of what its batch took and how long it was waited for.
         """
-        waiting = iter(records)
-        while batch := list(islice(waiting, batch_size)):
-            said = self._ask(batch, build_inspection_prompt, seed)
-            for record, (prepared, completion, seconds) in zip(batch, said, strict=True):
-                yield self._conclude_or_fail(record, prepared, completion, seconds)
+        asked = self._ask(records, build_inspection_prompt, batch_size, seed)
+        for record, prepared, said, seconds in asked:
+            yield self._conclude_or_fail(record, prepared, said, seconds)
 
-    def answer_records(self, records: Sequence[Record], *, seed: int = 0) -> Iterator[Answered]:
-        """Answers to the records' multiple-choice questions, all put to the model at once.
+    def answer_records(
+        self, records: Iterable[Record], *, batch_size: int = 8, seed: int = 0
+    ) -> Iterator[Answered]:
+        """Answers to the records' multiple-choice questions, put as in `inspect_records`.
 
-        Each comes, and counts its `seconds`, as in `inspect_records`. A question that cannot be
-        put, or that the model fails at, has an error; the others are answered.
+        Each comes, and counts its `seconds`, as there. A question that cannot be put, or that the
+        model fails at, has an error; the others are answered.
         """
-        said = self._ask(records, build_choice_prompt, seed)
-        for record, (prepared, completion, seconds) in zip(records, said, strict=True):
+        asked = self._ask(records, build_choice_prompt, batch_size, seed)
+        for record, prepared, said, seconds in asked:
             if prepared is None:
-                yield fail_question(record, str(completion))
+                yield fail_question(record, str(said))
             else:
-                answered = read_answer(prepared, completion)
+                answered = read_answer(prepared, said)
                 yield replace(answered, seconds=prepared.seconds + seconds)
 
     def _ask(
-        self, records: Sequence[Record], build: PromptBuilder, seed: int
-    ) -> Iterator[tuple[Prepared | None, Completion | InputError, float]]:
-        """Of each record: how it was put (None where it could not be), what was said to it or why
+        self, records: Iterable[Record], build: PromptBuilder, batch_size: int, seed: int
+    ) -> Iterator[tuple[Record, Prepared | None, _Said, float]]:
+        """Each record, how it was put (None where it could not be), what was said to it or why
         nothing was, and the seconds that this took."""
-        prepared: list[Prepared | InputError] = []
-        for record in records:
-            try:
-                prepared.append(self._preparer.prepare_record(record, build))
-            except InputError as error:
-                prepared.append(error)
-        put = [one for one in prepared if isinstance(one, Prepared)]
-        said = self._generate_or_fail(put, seed)
-        for one in prepared:
-            yield (None, one, 0.0) if isinstance(one, InputError) else (one, *next(said))
+        waiting = iter(records)
+        under_way: deque[tuple[Record, Prepared | InputError, Iterator[_Said], float]] = deque()
+        slides = False
+        while True:
+            num_free = batch_size - len(under_way) if slides or not under_way else 0
+            batch = [(one, self._prepare_or_fail(one, build)) for one in islice(waiting, num_free)]
+            start = time.perf_counter()
+            said = self._put([put for _, put in batch if isinstance(put, Prepared)], seed)
+            share = (time.perf_counter() - start) / max(1, len(batch))
+            # A list is a batch that is done; an iterator has only begun, and takes on others.
+            slides = slides or not isinstance(said, list)
+            answers = iter(said)
+            under_way.extend((record, put, answers, share) for record, put in batch)
+            if not under_way:
+                return
+            record, put, answers, share = under_way.popleft()
+            start = time.perf_counter()
+            if isinstance(put, InputError):
+                yield record, None, put, 0.0
+            else:
+                yield record, put, next(answers), share + time.perf_counter() - start
 
-    def _generate_or_fail(
-        self, prepared: Sequence[Prepared], seed: int
-    ) -> Iterator[tuple[Completion | InputError, float]]:
-        """What is said, with its seconds; from the first that the model cannot take on, prompts are
-        put one by one, to name the culprit."""
-        if not prepared:
-            return
-        num_said, start = 0, time.perf_counter()
+    def _prepare_or_fail(self, record: Record, build: PromptBuilder) -> Prepared | InputError:
         try:
-            completions = self._engine.generate(
+            return self._preparer.prepare_record(record, build)
+        except InputError as error:
+            return error
+
+    def _put(self, prepared: Sequence[Prepared], seed: int) -> Iterable[_Said]:
+        """What is said to each, whole if it is a list. Prompts that the model cannot take on
+        together are put one by one, to name the culprit."""
+        if not prepared:
+            return []
+        try:
+            return self._engine.generate(
                 [one.prompt for one in prepared], [one.shown for one in prepared], seed=seed
             )
-            # A list is whole by now, and each of it took its share; an iterator has only begun.
-            share = (time.perf_counter() - start) / len(prepared)
-            start = time.perf_counter()
-            for said in completions:
-                yield said, share + time.perf_counter() - start
-                num_said, start = num_said + 1, time.perf_counter()
         except RefusedError:
             raise
         except InputError as error:
             if len(prepared) == 1:
-                yield error, time.perf_counter() - start
-                return
-            for one in prepared[num_said:]:
-                yield from self._generate_or_fail([one], seed)
+                return [error]
+            return [said for one in prepared for said in self._put([one], seed)]
 
     def _conclude_or_fail(
-        self,
-        record: Record,
-        prepared: Prepared | None,
-        said: Completion | InputError,
-        seconds: float,
+        self, record: Record, prepared: Prepared | None, said: _Said, seconds: float
     ) -> Inspection:
         if isinstance(said, InputError):
             return self._failed(record, said)

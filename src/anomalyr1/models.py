@@ -40,7 +40,9 @@ class RecordInspector(Protocol):
         self, records: Iterable[Record], *, batch_size: int = 8, seed: int = 0
     ) -> Iterator[Inspection]: ...
 
-    def answer_records(self, records: Sequence[Record], *, seed: int = 0) -> Iterable[Answered]: ...
+    def answer_records(
+        self, records: Iterable[Record], *, batch_size: int = 8, seed: int = 0
+    ) -> Iterator[Answered]: ...
 
 
 def name_detector(model: str) -> str | None:

@@ -31,7 +31,8 @@ from anomalyr1.types import InputError, Record
 
 SECONDS_FILE = "seconds.jsonl"
 MAX_FAILED_BATCHES = 3
-"""So many batches in a row without one answer: the model is gone, and the run stops."""
+"""As many questions in a row as so many batches hold, without one answer: the model is gone, and
+the run stops."""
 
 
 def choose_questions(
@@ -105,7 +106,7 @@ def answer_into(
     too, in the order of the questions. Answers with an error are asked again.
 
     Raises InputError where the folder holds other settings or answers to other questions, and
-    where nothing has been answered for `MAX_FAILED_BATCHES` batches.
+    where as many questions in a row as `MAX_FAILED_BATCHES` batches hold have no answer.
     """
     claim_folder(folder, settings, ANSWERS_FILE)
     path = folder / ANSWERS_FILE
@@ -118,25 +119,23 @@ def answer_into(
         LineWriter(folder / SECONDS_FILE, _is_json) as times,
     ):
         done = _load_done(path, set(ids))
-        for start in range(0, len(records), batch_size):
-            batch = records[start : start + batch_size]
-            if all(record.record_id in done for record in batch):
-                yield from (done[record.record_id] for record in batch)
-                continue
-            errors = []
-            for one in inspector.answer_records(batch, seed=seed):
-                errors.append(one.error)
-                name = one.record.record_id
+        batches = (ids[start : start + batch_size] for start in range(0, len(ids), batch_size))
+        whole = {name for batch in batches if done.keys() >= set(batch) for name in batch}
+        asked = [record for record in records if record.record_id not in whole]
+        found = inspector.answer_records(asked, batch_size=batch_size, seed=seed)
+        for name in ids:
+            if name not in whole:
+                one = next(found)
+                num_failed = num_failed + 1 if one.error else 0
                 if name not in done:
                     done[name] = describe(one)
                     times.write(json.dumps({"question_id": name, "seconds": one.seconds}))
                     answers.write(build_answer_line(done[name]))
-                yield done[name]
-            num_failed = num_failed + 1 if all(errors) else 0
-            if num_failed >= MAX_FAILED_BATCHES:
+            yield done[name]
+            if num_failed == MAX_FAILED_BATCHES * batch_size:
                 raise InputError(
-                    f"{num_failed} batches in a row have no answer, the last for: "
-                    f"{errors[-1]}; what is written stays, give the command again to go on"
+                    f"{num_failed} questions in a row have no answer, the last for: {one.error}; "
+                    "what is written stays, give the command again to go on"
                 )
     _write_in_order(path, [done[record_id] for record_id in ids])
 

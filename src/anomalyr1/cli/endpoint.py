@@ -53,8 +53,8 @@ def read_prices(text: str | None) -> tuple[float, float] | None:
 
 
 def choose_batch_size(model: str, batch_size: int, asking: OpenAISettings) -> int:
-    """Records put at once: for an endpoint at least twice as many as requests may be under way, so
-    that others go on while one is slow.
+    """Records under way at once: for an endpoint at least twice as many as requests, so that others
+    go on while one is slow.
 
     >>> from anomalyr1.engines.openai_engine import OpenAISettings
     >>> choose_batch_size("openai:http://127.0.0.1:8000/v1#NAME", 8, OpenAISettings(concurrency=8))

@@ -38,10 +38,11 @@ class Engine(Protocol):
     ) -> Iterable[Completion]:
         """One completion a prompt, in order; `pictures[i]` are those `prompts[i]` indexes.
 
-        A list, or an iterator that gives each one as soon as it and those before it are there.
+        A list, or an iterator over prompts that are under way from the call on, which gives each
+        as soon as it and those before it are there; others may be put before it has ended.
         Temperature 0 is greedy. The text of one prompt does not depend on the others in the call.
-        A prompt that cannot be put is an InputError or a completion whose `finish_reason` is
-        "error". `tests/test_engine_conformance.py` is this protocol as tests.
+        A prompt that cannot be put is a completion whose `finish_reason` is "error" or, where a
+        list is given, an InputError. `tests/test_engine_conformance.py` is this protocol as tests.
         """
         ...
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from itertools import repeat
 from random import Random
 from typing import Any
 
@@ -114,6 +114,7 @@ class OpenAIEngine:
             timeout=self._asking.timeout_s,
             max_retries=0,
         )
+        self._pool = ThreadPoolExecutor(self._asking.concurrency)
         self._name = name
         self._sleep = sleep
         self._chance = Random(0)
@@ -146,13 +147,11 @@ class OpenAIEngine:
         seed: int = 0,
     ) -> Iterator[Completion]:
         """One completion a prompt, in order, each as soon as it and those before it are there: a
-        slow one holds up none of the other requests.
+        slow one holds up none of the other requests, in this call or a later one.
 
-        Raises InputError where every request would fail: a key that is refused, a model or path
-        that is not there.
+        The iterator raises RefusedError where every request would fail: a key that is refused, a
+        model or path that is not there. What is not sent when it is dropped never is.
         """
-        if not prompts:
-            return
         options: dict[str, Any] = {
             "max_tokens": max_new_tokens or self.settings.max_new_tokens,
             "temperature": temperature,
@@ -160,8 +159,10 @@ class OpenAIEngine:
         }
         if self._asking.logprobs:
             options["logprobs"] = True
-        with ThreadPoolExecutor(min(self._asking.concurrency, len(prompts))) as pool:
-            yield from pool.map(self._complete, prompts, pictures, repeat(options))
+        return _Completions(
+            self._pool.submit(self._complete, prompt, shown, options)
+            for prompt, shown in zip(prompts, pictures, strict=True)
+        )
 
     def stream(
         self,
@@ -290,6 +291,22 @@ class OpenAIEngine:
             finish_reason="length" if reason == "length" else "stop",
             token_logprobs=_read_logprobs(choices[0]),
         )
+
+
+class _Completions(Iterator[Completion]):
+    """Those of requests, in their order. Dropped, it takes back the requests not sent yet."""
+
+    def __init__(self, requests: Iterable[Future[Completion]]) -> None:
+        self._requests = deque(requests)
+
+    def __next__(self) -> Completion:
+        if not self._requests:
+            raise StopIteration
+        return self._requests.popleft().result()
+
+    def __del__(self) -> None:
+        for request in self._requests:
+            request.cancel()
 
 
 class _Failed(Exception):
