@@ -176,6 +176,26 @@ def test_a_coco_file_that_is_cut_off_or_names_absent_pictures_is_refused(tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        ({"id": 3, "file_name": "a.jpg"}, r"images 1 and 3 are both a\.jpg"),
+        ({"id": 1, "file_name": "a.jpg"}, r"images 1 and 1 are both a\.jpg"),
+        ({"id": 1, "file_name": "c.jpg"}, r"a\.jpg and c\.jpg both have the id 1"),
+    ],
+)
+def test_a_coco_image_that_is_listed_twice_is_refused_at_import(
+    tmp_path: Path, image: dict[str, object], said: str
+) -> None:
+    write_coco(tmp_path)
+    path = tmp_path / "instances.json"
+    document = json.loads(path.read_text())
+    path.write_text(json.dumps(document | {"images": [*document["images"], image]}))
+    with pytest.raises(InputError, match=rf"instances\.json: {said}"):
+        import_records(ImportPlan("coco", path, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
     ("text", "said"),
     [
         ("picture,label\na.png,normal\n", "expected image and any of"),

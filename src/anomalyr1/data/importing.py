@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anomalyr1.coco_masks import decode_mask
+from anomalyr1.coco_masks import EncodedMask, decode_mask
 from anomalyr1.data.layouts import (
     LAYOUTS,
-    MASK_READERS,
     compare_counts,
     count_records,
     describe_counts,
+    load_segmented_coco,
 )
 from anomalyr1.data.mmad import PUBLISHED_COUNTS, Mmad, load_mmad, name_picture, name_subtask
 from anomalyr1.data.record_checks import find_problems
@@ -62,10 +62,13 @@ def import_records(plan: ImportPlan) -> Imported:
     """Do the import; raises InputError, before anything is written, for what cannot be used."""
     notes: list[str] = []
     mmad: Mmad | None = None
+    masks: dict[str, EncodedMask] = {}
     if plan.layout == "mmad":
         mmad = load_mmad(plan.source, allow_missing=plan.allow_missing, fix=plan.fix)
         loaded = list(mmad.records)
         notes += [*mmad.faults, *mmad.mended, *_compare_mmad(mmad)]
+    elif plan.layout == "coco":
+        loaded, masks = load_segmented_coco(plan.source)
     else:
         load = LAYOUTS[plan.layout]
         loaded = load(plan.source, max_references=plan.max_references, seed=plan.seed)
@@ -77,7 +80,7 @@ def import_records(plan: ImportPlan) -> Imported:
     missing = set(mmad.missing) if mmad is not None else set()
     records = _mend_masks(records, plan, missing, notes)
     _check_files(records, missing)
-    records = _write_masks(records, plan, notes)
+    records = _write_masks(records, masks, plan, notes)
     is_file = plan.out_path.suffix == ".jsonl"
     records_file = plan.out_path if is_file else plan.out_path / RECORDS_FILE
     write_records(records_file, records)
@@ -165,11 +168,10 @@ def _check_files(records: Sequence[Record], missing: set[Path]) -> None:
         raise InputError("\n".join([*problems[:20], *more]))
 
 
-def _write_masks(records: list[Record], plan: ImportPlan, notes: list[str]) -> list[Record]:
-    """Records with the masks of a layout that keeps them in its annotations, written as PNG."""
-    if plan.layout not in MASK_READERS:
-        return records
-    masks = MASK_READERS[plan.layout](plan.source, records)
+def _write_masks(
+    records: list[Record], masks: dict[str, EncodedMask], plan: ImportPlan, notes: list[str]
+) -> list[Record]:
+    """Records with their masks by record id, written as PNG."""
     if not masks:
         return records
     if plan.out_path.suffix == ".jsonl":

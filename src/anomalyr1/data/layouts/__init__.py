@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
-from anomalyr1.coco_masks import EncodedMask
-from anomalyr1.data.layouts.annotations import load_coco, load_yolo, read_coco_masks
+from anomalyr1.data.layouts.annotations import load_coco, load_segmented_coco, load_yolo
 from anomalyr1.data.layouts.dagm import load_dagm
 from anomalyr1.data.layouts.deeppcb import load_deeppcb
 from anomalyr1.data.layouts.kolektor import load_kolektor_sdd, load_kolektor_sdd2
@@ -24,13 +22,13 @@ from anomalyr1.types import Record
 __all__ = [
     "DEEPPCB_DEFECT_TYPES",
     "LAYOUTS",
-    "MASK_READERS",
     "PUBLISHED",
     "compare_counts",
     "count_records",
     "describe_counts",
     "load_folder",
     "load_mvtec",
+    "load_segmented_coco",
 ]
 
 LAYOUTS: dict[str, Callable[..., list[Record]]] = {
@@ -54,11 +52,6 @@ LAYOUTS: dict[str, Callable[..., list[Record]]] = {
     "folder": load_folder,
 }
 """Layout name to loader; the first argument is the folder, or the file of coco and csv."""
-
-MASK_READERS: dict[str, Callable[[Path, Sequence[Record]], dict[str, EncodedMask]]] = {
-    "coco": read_coco_masks
-}
-"""Layouts whose masks are no pictures: from what the loader was given and its records to masks."""
 
 Counts = dict[str, int]
 

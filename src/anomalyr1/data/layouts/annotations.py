@@ -14,7 +14,6 @@ A picture without annotations is normal.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,63 +37,43 @@ class _Annotation:
 
 
 def load_coco(source: str | Path, *, max_references: int = 0, seed: int = 0) -> list[Record]:
-    """Records of a COCO file: an annotation's `bbox` (x, y, width, height) is a region.
+    """Records of a COCO file, as in `load_segmented_coco`, without masks."""
+    return load_segmented_coco(source)[0]
 
-    Masks are `read_coco_masks`'s; crowds count as any other annotation, keypoints are not read.
-    There are no references: split by `data fewshot`.
+
+def load_segmented_coco(source: str | Path) -> tuple[list[Record], dict[str, EncodedMask]]:
+    """Records of a COCO file, and by record id their masks, from one reading of it.
+
+    An annotation's `bbox` (x, y, width, height) is a region; a picture's mask is the union of its
+    `segmentation`s. A picture one of whose annotations is a box alone has none, since a mask would
+    call that defect normal. Crowds count as any other annotation, keypoints are not read. There are
+    no references: split by `data fewshot`.
+
+    Raises one InputError with all that is wrong: pictures that are missing or listed twice, boxes
+    and segmentations that cannot be read, masks that would mark nothing.
     """
     path = _find_coco_file(Path(source))
-    images, annotations = _read_coco_file(path)
-    problems = [
+    images, annotations, problems = _read_coco_file(path)
+    problems += [
         f"{path}: annotations of image {key}, which is not listed"
         for key in annotations
         if key not in images
     ]
-    records = []
+    records: list[Record] = []
+    masks: dict[str, EncodedMask] = {}
     for key, name in images.items():
         picture = _find_picture(path, name)
         if picture is None:
             problems.append(f"{path}: picture {name} is not beside it, nor in images/")
             continue
-        boxes = [(one.box, one.defect_type) for one in annotations.get(key, [])]
+        found = annotations.get(key, [])
+        boxes = [(one.box, one.defect_type) for one in found]
         regions = _build_regions(f"{path}: {name}", boxes, picture, problems)
         records.append(_build_record(name, picture, path.parent.resolve().name, "", regions))
-    return finish(path, records, problems)
-
-
-def read_coco_masks(source: str | Path, records: Sequence[Record]) -> dict[str, EncodedMask]:
-    """By record id, the masks of `load_coco`'s records: the union of a picture's `segmentation`s.
-
-    A picture one of whose annotations is a box alone has none, since a mask would call that defect
-    normal. Raises one InputError with all segmentations that cannot be read, and with all pictures
-    whose mask would mark nothing.
-    """
-    path = _find_coco_file(Path(source))
-    images, annotations = _read_coco_file(path)
-    segmented = {
-        images[key]: found
-        for key, found in annotations.items()
-        if all(one.segmentation for one in found)
-    }
-    masks: dict[str, EncodedMask] = {}
-    problems: list[str] = []
-    for record in records:
-        size_wh = image_size(record.image_path)
-        parts = []
-        for one in segmented.get(record.record_id, []):
-            try:
-                parts.append(encode_segmentation(one.segmentation, size_wh))
-            except InputError as error:
-                problems.append(
-                    f"annotation {one.annotation_id} of {record.record_id}: segmentation: {error}; "
-                    "correct it, or remove it to import the box alone"
-                )
-        if parts:
-            masks[record.record_id] = unite_masks(parts)
-            if not count_pixels(masks[record.record_id]):
-                problems.append(f"{record.record_id}: its segmentations mark no pixel; draw them")
-    finish(path, list(records), problems)
-    return masks
+        mask = _unite_segmentations(name, found, image_size(picture), problems)
+        if mask is not None:
+            masks[name] = mask
+    return finish(path, records, problems), masks
 
 
 def load_yolo(root: str | Path, *, max_references: int = 0, seed: int = 0) -> list[Record]:
@@ -140,12 +119,15 @@ def _find_coco_file(source: Path) -> Path:
     return found[0]
 
 
-def _read_coco_file(path: Path) -> tuple[dict[Any, str], dict[Any, list[_Annotation]]]:
-    """File names by image id, and annotations by image id."""
+def _read_coco_file(
+    path: Path,
+) -> tuple[dict[Any, str], dict[Any, list[_Annotation]], list[str]]:
+    """File names by image id, annotations by image id, and what is listed twice."""
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
         names = {entry["id"]: str(entry["name"]) for entry in document["categories"]}
-        images = {entry["id"]: str(entry["file_name"]) for entry in document["images"]}
+        listed = [(entry["id"], str(entry["file_name"])) for entry in document["images"]]
+        images = dict(listed)
         annotations: dict[Any, list[_Annotation]] = {}
         for entry in document["annotations"]:
             kind = names[entry["category_id"]]
@@ -155,7 +137,51 @@ def _read_coco_file(path: Path) -> tuple[dict[Any, str], dict[Any, list[_Annotat
         raise InputError(
             f"{path}: is not a whole COCO file ({error}); it needs images, annotations, categories"
         ) from error
-    return images, annotations
+    return images, annotations, _find_repeats(path, listed)
+
+
+def _find_repeats(path: Path, listed: list[tuple[Any, str]]) -> list[str]:
+    """Images that share a name, as two records would their id, or an id."""
+    problems = []
+    names: dict[Any, str] = {}
+    keys: dict[str, Any] = {}
+    for key, name in listed:
+        if name in keys:
+            problems.append(
+                f"{path}: images {keys[name]} and {key} are both {name}; list it once, with the "
+                "annotations of both"
+            )
+        elif key in names:
+            problems.append(
+                f"{path}: {names[key]} and {name} both have the id {key}; give each its own"
+            )
+        names.setdefault(key, name)
+        keys.setdefault(name, key)
+    return problems
+
+
+def _unite_segmentations(
+    name: str, annotations: list[_Annotation], size_wh: tuple[int, int], problems: list[str]
+) -> EncodedMask | None:
+    """The mask of a picture of `size_wh`, None where an annotation is a box alone or none can be
+    read; what cannot goes to `problems`."""
+    if not all(one.segmentation for one in annotations):
+        return None
+    parts = []
+    for one in annotations:
+        try:
+            parts.append(encode_segmentation(one.segmentation, size_wh))
+        except InputError as error:
+            problems.append(
+                f"annotation {one.annotation_id} of {name}: segmentation: {error}; "
+                "correct it, or remove it to import the box alone"
+            )
+    if not parts:
+        return None
+    mask = unite_masks(parts)
+    if not count_pixels(mask):
+        problems.append(f"{name}: its segmentations mark no pixel; draw them")
+    return mask
 
 
 def _find_picture(path: Path, name: str) -> Path | None:
