@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import socket
@@ -80,7 +81,11 @@ def launch_browser() -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("no chromium: apt-get install chromium")
     with sync_playwright() as playwright:
-        launched = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        # The camera is one of Chromium's own, and asks nobody for leave.
+        camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+        launched = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", *camera]
+        )
         yield launched
         launched.close()
 
@@ -120,3 +125,32 @@ def review_broken_part(browser: Browser, served: Served, folder: Path, **setting
     page.locator("#person").fill("Ann")
     page.locator("h1").click()
     return page
+
+
+def drop(page: Page, *paths: Path) -> None:
+    """Drag files or folders from a file manager onto the page's field for pictures."""
+    zone = page.locator(".drop")
+    zone.scroll_into_view_if_needed()
+    box = zone.bounding_box()
+    assert box is not None
+    data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
+    session = page.context.new_cdp_session(page)
+    for step in ("dragEnter", "dragOver", "drop"):
+        session.send(
+            "Input.dispatchDragEvent",
+            {"type": step, "x": box["x"] + 5, "y": box["y"] + 5, "data": data},
+        )
+
+
+def paste(page: Page, path: Path) -> None:
+    """Paste a picture that was copied elsewhere, by Control and V."""
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate(
+        """async (encoded) => {
+            const bytes = Uint8Array.from(atob(encoded), (sign) => sign.charCodeAt());
+            const blob = new Blob([bytes], { type: "image/png" });
+            await navigator.clipboard.write([new ClipboardItem({ "image/png": blob })]);
+        }""",
+        base64.b64encode(path.read_bytes()).decode(),
+    )
+    page.keyboard.press("Control+V")

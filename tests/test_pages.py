@@ -1,4 +1,5 @@
-"""The pages, driven in a real browser as a person would; more of Review is in test_review_page."""
+"""The pages, driven in a real browser as a person would; more in test_review_page and
+test_page_pictures."""
 
 from __future__ import annotations
 
@@ -189,46 +190,6 @@ def test_an_answer_that_was_overtaken_is_not_shown(
     late.value.finished()
     page.evaluate("new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
     expect(counted).to_contain_text("1")
-
-
-PASTE = """([name, kind]) => {
-    const data = new DataTransfer();
-    const canvas = document.createElement("canvas");
-    canvas.width = canvas.height = 64 + name.length;
-    return new Promise((resolve) => canvas.toBlob((blob) => {
-        data.items.add(new File([blob], name, { type: "image/png" }));
-        const event = kind === "paste"
-            ? new ClipboardEvent("paste", { clipboardData: data })
-            : new DragEvent("drop", { dataTransfer: data, bubbles: true });
-        (kind === "paste" ? document : document.querySelector(".drop")).dispatchEvent(event);
-        resolve();
-    }));
-}"""
-
-
-def test_pictures_are_dropped_and_pasted_where_they_are_shown(
-    browser: Browser, served: Served
-) -> None:
-    page = open_page(browser, served, bypass_csp=True)
-    page.evaluate(PASTE, ["pasted.png", "paste"])
-    expect(page.locator(".strip button")).to_have_count(1)
-    page.evaluate(PASTE, ["dropped.png", "drop"])
-    expect(page.locator(".strip button")).to_have_count(2)
-    page.goto("/products")
-    for name in ("cap", "nut"):
-        page.locator("#new-name").fill(name)
-        page.get_by_role("button", name="Add product").click()
-        expect(page.locator("h2").first).to_have_text(name)
-    page.evaluate(PASTE, ["pasted.png", "paste"])
-    expect(page.locator(".cards").first).to_contain_text("nut1 reference")
-    expect(page.locator(".cards").first).to_contain_text("cap0 references")
-    page.goto("/?product=2")
-    page.evaluate(PASTE, ["part.png", "drop"])
-    page.locator(".slider input").fill("60")
-    reference = page.locator(".world img").nth(3)
-    expect(reference).to_be_visible()
-    assert "40%" in str(reference.evaluate("image => image.style.clipPath"))
-    assert page.faults == []  # type: ignore[attr-defined]
 
 
 def test_many_pictures_travel_in_parcels(browser: Browser, served: Served) -> None:

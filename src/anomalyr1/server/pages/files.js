@@ -53,12 +53,13 @@ export function cutIntoParcels(files, most = 16, mostBytes = 200e6) {
 async function takePicture(give) {
   if (!navigator.mediaDevices) throw new Error("The camera needs https or this machine's own address.");
   const stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
-  const video = el("video", { autoplay: true, playsinline: true, "aria-label": "Camera" }); video.srcObject = stream;
-  const dialog = el("dialog", {}, el("div", { class: "stack" }, video, el("div", { class: "row" },
-    el("button", { class: "primary", onclick: () => {
-      const canvas = el("canvas", { width: video.videoWidth, height: video.videoHeight }); canvas.getContext("2d").drawImage(video, 0, 0);
-      canvas.toBlob((blob) => { give([new File([blob], `camera-${Date.now()}.png`, { type: "image/png" })]); dialog.close(); });
-    } }, "Take picture"), el("button", { onclick: () => dialog.close() }, "Close"))));
+  const take = el("button", { class: "primary", disabled: true, onclick: () => {
+    const canvas = el("canvas", { width: video.videoWidth, height: video.videoHeight }); canvas.getContext("2d").drawImage(video, 0, 0);
+    canvas.toBlob((blob) => { give([new File([blob], `camera-${Date.now()}.png`, { type: "image/png" })]); dialog.close(); });
+  } }, "Take picture");
+  // Before its first frame a camera's picture has no size.
+  const video = el("video", { autoplay: true, playsinline: true, "aria-label": "Camera", onloadeddata: () => { take.disabled = false; take.focus(); } }); video.srcObject = stream;
+  const dialog = el("dialog", {}, el("div", { class: "stack" }, video, el("div", { class: "row" }, take, el("button", { onclick: () => dialog.close() }, "Close"))));
   dialog.addEventListener("close", () => { stream.getTracks().forEach((track) => track.stop()); dialog.remove(); });
   document.body.append(dialog); dialog.showModal();
 }
