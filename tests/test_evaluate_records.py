@@ -13,6 +13,7 @@ from builders import make_picture
 from PIL import Image
 
 from anomalyr1.evaluation.cases import build_case, count_all_pixels, pair_findings
+from anomalyr1.evaluation.intervals import bootstrap
 from anomalyr1.evaluation.records import (
     DEFINITIONS,
     compute_metrics,
@@ -86,6 +87,48 @@ def test_perfect_findings_score_one_with_an_honest_wilson_interval():
     assert (share.n, share.ci_high) == (10, 1.0)
     assert share.ci_low == pytest.approx(0.7225, abs=1e-4)
     assert measured["all", "unread_rate"].value == 0.0
+
+
+def test_the_interval_of_the_calibration_error_is_that_of_resampled_pictures(tmp_path):
+    rng = np.random.default_rng(0)
+    records, findings = make_pairs(40, score_of=lambda index, _: round(float(rng.random()), 3))
+    findings[0] = replace(findings[0], anomaly_score=None)
+    cases = [
+        (record.label == "anomalous", finding.anomaly_score)
+        for record, finding in zip(records[1:], findings[1:], strict=True)
+    ]
+
+    def measure_slowly(drawn):
+        bins = [[] for _ in range(10)]
+        for is_anomalous, score in drawn:
+            bins[min(int(10 * score), 9)].append((is_anomalous, score))
+        means = [(len(inside), np.mean(inside, axis=0)) for inside in bins if inside]
+        return sum(n * abs(share - score) for n, (share, score) in means) / len(drawn)
+
+    def measure_each(weights):
+        drawn = [np.repeat(np.arange(39), row.astype(int)) for row in weights]
+        return np.array([measure_slowly([cases[place] for place in row]) for row in drawn])
+
+    # compute_metrics draws a group's pictures with its seed and the group's place: 0 is "all".
+    resampled = bootstrap(measure_each, np.array([one for one, _ in cases]), seed=(0, 0))
+    expected = (measure_slowly(cases), *np.percentile(resampled, [2.5, 97.5]))
+    metrics = compute_metrics(records, findings, maps=nothing, masks=nothing)
+    (metric,) = (
+        one for one in metrics if (one.subset, one.name) == ("all", "calibration_error_model")
+    )
+    assert (metric.value, metric.ci_low, metric.ci_high) == pytest.approx(expected)
+    assert (metric.n, metric.n_unreadable) == (39, 1)
+    json_path, csv_path = write_metrics(tmp_path, metrics, {})
+    with csv_path.open(newline="") as stream:
+        rows = [*json.loads(json_path.read_text())["metrics"], *csv.DictReader(stream)]
+    told = [
+        (float(row["ci_low"]), float(row["ci_high"]))
+        for row in rows
+        if (row["subset"], row["name"]) == ("all", metric.name)
+    ]
+    assert told == [(metric.ci_low, metric.ci_high)] * 2
+    page = write_evaluation_report(tmp_path, metrics, records, findings, {}).read_text()
+    assert f"{100 * metric.ci_low:.1f} to {100 * metric.ci_high:.1f}" in page
 
 
 @pytest.mark.parametrize("how", ["verdict", "error", "absent"])
