@@ -43,19 +43,25 @@ def make_row(hint: Hint | None) -> dict[str, Any]:
 
 @pytest.fixture
 def trainer(tmp_path: Path) -> Iterator[Any]:
-    """Its model begins a box at nearly every word."""
     trainer = build_trainer(build_nano(SHAPE, seed=0), tmp_path, max_completion_length=60)
-    tokens = read_answer_tokens(trainer.processing_class.tokenizer)
-    assert tokens is not None
-
-    def favour(_module: Any, _arguments: Any, logits: Any) -> Any:
-        return logits.index_add(
-            -1, torch.tensor([tokens.opening]), torch.full((*logits.shape[:-1], 1), 6.0)
-        )
-
-    trainer.model.lm_head.register_forward_hook(favour)
     yield trainer
     assert "generate" not in vars(trainer.model)
+
+
+def favour(trainer: Any, words: dict[str, float]) -> None:
+    """Make the model of a trainer write words more often, by what is added to their logits."""
+    tokenizer = trainer.processing_class.tokenizer
+    ids = torch.tensor([tokenizer(word)["input_ids"][0] for word in words])
+    added = torch.tensor(list(words.values()))
+
+    def add(_module: Any, _arguments: Any, logits: Any) -> Any:
+        return logits.index_add(-1, ids, added.expand(*logits.shape[:-1], -1))
+
+    trainer.model.lm_head.register_forward_hook(add)
+
+
+BOXING = {" [1": 18.0, "</think>": 12.0}
+"""A box is begun wherever one may be, and a reasoning, where none may, is ended."""
 
 
 def roll_out(trainer: Any, rows: Sequence[dict[str, Any]]) -> list[list[str]]:
@@ -82,6 +88,7 @@ def test_every_box_is_a_listed_one_and_none_is_written_twice(
     from trl import GRPOTrainer
 
     trainer.generation_config.update(**sampling)
+    favour(trainer, BOXING)
     rows = [make_row(make_hint(ONE)), make_row(make_hint(OTHER))]
     free = [find_boxes(words) for words in roll_out(trainer, rows)]
     assert not any(set(ONE + OTHER) & set(boxes) for boxes in free)
@@ -95,6 +102,7 @@ def test_every_box_is_a_listed_one_and_none_is_written_twice(
 
 
 def test_forced_tokens_are_left_out_of_the_loss(trainer: Any) -> None:
+    favour(trainer, BOXING)
     keep_to_grammar(trainer)
     rows = [make_row(make_hint(ONE)), make_row(make_hint(()))]
     torch.manual_seed(5)
@@ -110,6 +118,7 @@ def test_forced_tokens_are_left_out_of_the_loss(trainer: Any) -> None:
 
 
 def test_a_prompt_without_listed_boxes_is_answered_as_before(trainer: Any) -> None:
+    favour(trainer, {" the": 12.0})
     rows = [make_row(None), make_row(make_hint(()))]
     before = roll_out(trainer, rows)
     keep_to_grammar(trainer)
