@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from anomalyr1.engines.transformers_engine import TransformersEngine
-from anomalyr1.engines.verdicts import begin_verdict, name_verdict
-from anomalyr1.prompts import VERDICT_PROBE, build_inspection_prompt, to_chat
-from anomalyr1.types import Hint, HintRegion, Record
+from anomalyr1.engines.verdicts import Begun, begin_verdict, name_verdict, read_verdicts
+from anomalyr1.prompts import (
+    VERDICT_PROBE,
+    build_choice_prompt,
+    build_inspection_prompt,
+    to_chat,
+)
+from anomalyr1.types import Hint, HintRegion, Label, Question, Record
 
 torch = pytest.importorskip("torch")
 
@@ -50,6 +56,28 @@ def test_a_piece_that_begins_both_verdicts_or_none_counts_for_none(
 ) -> None:
     _probe, words = begin_verdict(DECIDED)
     assert name_verdict(piece, words) == label
+
+
+def test_inspections_alone_have_a_score_and_only_where_a_verdict_is_likely() -> None:
+    question = Question("Is there any defect?", {"A": "Yes.", "B": "No."}, "A", "Anomaly Detection")
+    record = Record("1", Path("1.png"), question=question)
+    inspection = build_inspection_prompt(record, num_references=0, hint=None)
+    choice = build_choice_prompt(record, num_references=0, hint=None)
+    shares: dict[str, dict[Label, float]] = {
+        DECIDED: {"anomalous": 0.3, "normal": 0.1},
+        VERDICT_PROBE: {"anomalous": 1e-7, "normal": 1e-7},
+    }
+    asked: list[list[int]] = []
+
+    def probe(begun: Mapping[int, Begun]) -> list[dict[Label, float]]:
+        asked.append(list(begun))
+        return [shares[before] for before, _words in begun.values()]
+
+    texts = ["<answer>A</answer>", "<think>It is odd.", f"{DECIDED} a defect."]
+    found = read_verdicts([choice, inspection, inspection], texts, probe)
+    assert found == [None, None, pytest.approx(0.75)]
+    assert read_verdicts([choice], texts[:1], probe) == [None]
+    assert asked == [[1, 2]], "nothing is computed for questions alone"
 
 
 def test_the_bundled_model_is_scored_where_it_decides() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from threading import Event, Thread
 from typing import Any
 
@@ -21,8 +21,7 @@ from anomalyr1.engines.answer_grammar import AnswerGrammar
 from anomalyr1.engines.answer_tokens import read_answer_tokens
 from anomalyr1.engines.prompt_tokens import PreparedPrompt, prepare_prompts, render
 from anomalyr1.engines.shared_fronts import FrontCache, Layers, build_cache, compute_next
-from anomalyr1.engines.verdicts import begin_verdict, name_verdict
-from anomalyr1.prompts import INSPECTION_TEMPLATE_ID
+from anomalyr1.engines.verdicts import Begun, name_verdict, read_verdicts
 from anomalyr1.types import BoxFrame, Completion, InputError, Label, Prompt
 
 
@@ -137,7 +136,7 @@ class TransformersEngine:
         logprobs = watch.finish(written)
         answers = [self._until_end(row.tolist()) for row in written]
         texts = self._processor.tokenizer.batch_decode(answers, skip_special_tokens=True)
-        verdicts = self._probe_verdicts(prompts, prepared, fronts, texts)
+        verdicts = read_verdicts(prompts, texts, partial(self._probe_verdicts, prepared, fronts))
         completions = []
         for index, (prompt, own) in enumerate(zip(prompts, prepared, strict=True)):
             ids = answers[index]
@@ -256,25 +255,13 @@ class TransformersEngine:
 
     def _probe_verdicts(
         self,
-        prompts: Sequence[Prompt],
         prepared: Sequence[PreparedPrompt],
         fronts: Sequence[Layers],
-        texts: Sequence[str],
-    ) -> list[float | None]:
-        """P(anomalous) / (P(anomalous) + P(normal)) where the answers `texts` decide, see
-        `begin_verdict`. None for prompts that ask for a letter, and where neither word is likely.
-
-        `fronts` are the caches of the prompts but their last token."""
-        verdicts: list[float | None] = [None] * len(prompts)
-        asked = [
-            index
-            for index, prompt in enumerate(prompts)
-            if prompt.template_id == INSPECTION_TEMPLATE_ID
-        ]
-        if not asked:
-            return verdicts
+        begun: Mapping[int, Begun],
+    ) -> list[dict[Label, float]]:
+        """Each verdict's probability behind each prompt of `begun`, see `read_verdicts`. `fronts`
+        are the caches of the prompts but their last token."""
         tokenizer = self._processor.tokenizer
-        begun = [begin_verdict(texts[index]) for index in asked]
         # No template's last token reaches into the answer: it is the line break behind a role.
         tails = [
             torch.cat(
@@ -283,17 +270,15 @@ class TransformersEngine:
                     torch.tensor(tokenizer(probe, add_special_tokens=False)["input_ids"]),
                 ]
             )
-            for index, (probe, _words) in zip(asked, begun, strict=True)
+            for index, (probe, _words) in begun.items()
         ]
-        places = [int(prepared[index].tokens.positions[:, -1].max()) for index in asked]
-        logits = compute_next(self._model, tails, places, [fronts[index] for index in asked])
-        shares = logits.float().softmax(-1)
-        for index, own, (_probe, words) in zip(asked, shares, begun, strict=True):
+        places = [int(prepared[index].tokens.positions[:, -1].max()) for index in begun]
+        logits = compute_next(self._model, tails, places, [fronts[index] for index in begun])
+        found = []
+        for shares, (_probe, words) in zip(logits.float().softmax(-1), begun.values(), strict=True):
             beginnings = _beginnings(tokenizer, tuple(words.items()))
-            part = {label: float(own[tokens].sum()) for label, tokens in beginnings.items()}
-            total = sum(part.values())
-            verdicts[index] = part["anomalous"] / total if total > 1e-6 else None
-        return verdicts
+            found.append({word: float(shares[ids].sum()) for word, ids in beginnings.items()})
+        return found
 
 
 class _Stopped:

@@ -2,15 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import get_args
 
 from anomalyr1.data.wording import DECIDED_BEHIND, TAKEN_FOR
-from anomalyr1.prompts import VERDICT_PROBE
-from anomalyr1.types import Label
+from anomalyr1.prompts import INSPECTION_TEMPLATE_ID, VERDICT_PROBE
+from anomalyr1.types import Label, Prompt
+
+Begun = tuple[str, Mapping[Label, str]]
+"""What stands before a verdict, and how each verdict goes on from there."""
+
+_LEAST_SHARE = 1e-6
 
 
-def begin_verdict(text: str) -> tuple[str, Mapping[Label, str]]:
+def read_verdicts(
+    prompts: Sequence[Prompt],
+    texts: Sequence[str],
+    probe: Callable[[Mapping[int, Begun]], Iterable[Mapping[Label, float]]],
+) -> list[float | None]:
+    """P(anomalous) / (P(anomalous) + P(normal)) where the answers `texts` to `prompts` decide.
+
+    None for prompts that ask for a letter, and where neither word is likely. `probe` is asked once,
+    or not at all: given what to put behind which prompt (see `begin_verdict`), it gives in the same
+    order each verdict's probability there.
+    """
+    begun = {
+        index: begin_verdict(text)
+        for index, (prompt, text) in enumerate(zip(prompts, texts, strict=True))
+        if prompt.template_id == INSPECTION_TEMPLATE_ID
+    }
+    verdicts: list[float | None] = [None] * len(prompts)
+    for index, shares in zip(begun, probe(begun) if begun else (), strict=True):
+        total = sum(shares.values())
+        verdicts[index] = shares["anomalous"] / total if total > _LEAST_SHARE else None
+    return verdicts
+
+
+def begin_verdict(text: str) -> Begun:
     """What makes the next word the verdict when it is put behind the prompt that a model answered
     with `text`, and how each verdict goes on from there.
 

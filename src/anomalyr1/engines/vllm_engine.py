@@ -13,13 +13,14 @@ import json
 import math
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from PIL import Image
 
 from anomalyr1.checkpoint import CheckpointSettings, Layout, find_layout, load_processor, shown_size
 from anomalyr1.engines.prompt_tokens import render
-from anomalyr1.engines.verdicts import begin_verdict, name_verdict
+from anomalyr1.engines.verdicts import Begun, name_verdict, read_verdicts
 from anomalyr1.prompts import INSPECTION_TEMPLATE_ID
 from anomalyr1.types import BoxFrame, Completion, InputError, Label, Prompt
 
@@ -133,9 +134,11 @@ class VllmEngine:
             return []
         limit = max_new_tokens or self.settings.max_new_tokens
         texts = [render(self._processor, prompt) for prompt in prompts]
-        asked = [prompt.template_id == INSPECTION_TEMPLATE_ID for prompt in prompts]
         common = {"temperature": temperature, "seed": seed}
-        stops = [{"stop": [ANSWER_START]} if inspects else {} for inspects in asked]
+        stops = [
+            {"stop": [ANSWER_START]} if prompt.template_id == INSPECTION_TEMPLATE_ID else {}
+            for prompt in prompts
+        ]
         first = self._write(texts, pictures, [{"max_tokens": limit, **common, **s} for s in stops])
         begun = [index for index, written in enumerate(first) if written.is_stopped]
         written = list(first)
@@ -143,7 +146,7 @@ class VllmEngine:
         for index, answer in zip(begun, answers, strict=True):
             written[index] = answer
         said = [one.text for one in written]
-        verdicts = self._probe_verdicts(texts, pictures, asked, said)
+        verdicts = read_verdicts(prompts, said, partial(self._probe_verdicts, texts, pictures))
         return [
             Completion(
                 record_id=prompt.record_id,
@@ -249,25 +252,19 @@ class VllmEngine:
         self,
         texts: Sequence[str],
         pictures: Sequence[Sequence[Image.Image]],
-        asked: Sequence[bool],
-        said: Sequence[str],
-    ) -> list[float | None]:
-        """P(anomalous) / (P(anomalous) + P(normal)) where the answers `said` decide (see
-        `begin_verdict`), from the likeliest tokens; None for prompts that ask for a letter or
-        where neither is among them."""
-        verdicts: list[float | None] = [None] * len(texts)
-        places = [index for index, inspects in enumerate(asked) if inspects]
-        if not places:
-            return verdicts
-        begun = [begin_verdict(said[index]) for index in places]
+        begun: Mapping[int, Begun],
+    ) -> list[dict[Label, float]]:
+        """Each verdict's probability behind each text of `begun`, see `read_verdicts`, from the
+        likeliest tokens."""
         outputs = self._ask(
-            [texts[index] + probe for index, (probe, _words) in zip(places, begun, strict=True)],
-            [pictures[index] for index in places],
-            [{"max_tokens": 1, "temperature": 0.0, "logprobs": PROBED_TOKENS} for _ in places],
+            [texts[index] + probe for index, (probe, _words) in begun.items()],
+            [pictures[index] for index in begun],
+            [{"max_tokens": 1, "temperature": 0.0, "logprobs": PROBED_TOKENS} for _ in begun],
         )
-        for index, output, (_probe, words) in zip(places, outputs, begun, strict=True):
-            verdicts[index] = _read_verdict(output.outputs[0].logprobs, words)
-        return verdicts
+        return [
+            _read_shares(output.outputs[0].logprobs, words)
+            for output, (_probe, words) in zip(outputs, begun.values(), strict=True)
+        ]
 
 
 def _read(output: Any) -> _Written:
@@ -292,14 +289,13 @@ def _read(output: Any) -> _Written:
     )
 
 
-def _read_verdict(logprobs: Any, words: Mapping[Label, str]) -> float | None:
+def _read_shares(logprobs: Any, words: Mapping[Label, str]) -> dict[Label, float]:
     shares: dict[Label, float] = dict.fromkeys(words, 0.0)
     for choice in (logprobs[0] if logprobs else {}).values():
         label = name_verdict(choice.decoded_token or "", words)
         if label is not None:
             shares[label] += math.exp(choice.logprob)
-    total = sum(shares.values())
-    return shares["anomalous"] / total if total > 1e-6 else None
+    return shares
 
 
 def _choose_rank(rank: object) -> int:
