@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from builders import make_picture, make_record
 from PIL import Image
 
 from anomalyr1.checkpoint import find_hint_folder
-from anomalyr1.data.records import write_records
+from anomalyr1.data.records import load_records, write_records
 from anomalyr1.data.synthesis import Synthesis, synthesize
 from anomalyr1.detectors.patch_memory import PatchMemoryDetector, open_session
 from anomalyr1.detectors.regions import (
@@ -33,6 +36,7 @@ from anomalyr1.types import Box, InputError, Record, Region, SeenRegion
 
 torch = pytest.importorskip("torch")
 
+from anomalyr1.training import regions  # noqa: E402
 from anomalyr1.training.recipe import DataSettings, Recipe, RegionSettings  # noqa: E402
 from anomalyr1.training.regions import (  # noqa: E402
     NO_KIND,
@@ -258,6 +262,37 @@ def test_overlap_of_pairs_is_that_of_boxes() -> None:
     said = paired_iou(torch.tensor(boxes), torch.tensor(others)).tolist()
     assert said[:2] == pytest.approx(list(map(box_iou, boxes[:2], others[:2])))
     assert said[2] == 0.0
+
+
+def test_products_are_looked_at_one_by_one_without_all_records_being_held(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = [tmp_path / f"product{number // 4}" / f"{number}.png" for number in range(12)]
+    paths = [make_picture(path, (20 + number, 20)) for number, path in enumerate(places)]
+    before = sum(type(one) is Record for one in gc.get_objects())
+    write_records(tmp_path / "train.jsonl", map(make_record, paths))
+    seen: list[tuple[int, int]] = []
+    held: list[int] = []
+
+    class Watching:
+        def view(
+            self, picture: Image.Image, references: object
+        ) -> tuple[tuple[int, int], list[Any]]:
+            seen.append(picture.size)
+            held.append(sum(type(one) is Record for one in gc.get_objects()) - before)
+            return (1, 1), []
+
+    def map_here(look: Any, tasks: list[Any], load: Any, **settings: object) -> Iterator[Any]:
+        opened = load()
+        return (look(opened, task) for task in tasks)
+
+    monkeypatch.setattr(PatchMemoryDetector, "load", lambda *folder, **options: Watching())
+    monkeypatch.setattr(regions, "map_tasks", map_here)
+    records = load_records(tmp_path / "train.jsonl")
+    viewed = list(regions.view_products(records, tmp_path, seed=0, num_workers=1))
+    assert viewed == [[], [], []]
+    assert seen == [(20 + number, 20) for number in range(12)]
+    assert max(held) <= 2
 
 
 def test_the_stage_keeps_the_detector_and_what_an_earlier_run_finished(tmp_path: Path) -> None:

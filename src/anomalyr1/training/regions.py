@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import groupby
+from itertools import accumulate, groupby, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -108,18 +108,26 @@ def view_products(
 ) -> Iterator[list[Lesson]]:
     """For each product, in order, the regions of its pictures' maps, seen beside 0, 1, 2 or 4 of
     its references."""
-    products = [
-        list(group) for _, group in groupby(records, key=lambda record: record.image_path.parent)
-    ]
-    tasks = [(product, [seed, index]) for index, product in enumerate(products)]
-    load = partial(PatchMemoryDetector.load, hint_folder, num_threads=1)
+    folders = groupby(records, key=lambda record: record.image_path.parent)
+    lengths = [sum(1 for _record in product) for _folder, product in folders]
+    places = pairwise(accumulate(lengths, initial=0))
+    tasks = [(slice(*place), [seed, number]) for number, place in enumerate(places)]
+    load = partial(_open, hint_folder, records)
     yield from map_tasks(_view_product, tasks, load, num_workers=num_workers, chunksize=2)
 
 
+def _open(
+    hint_folder: Path, records: Sequence[Record]
+) -> tuple[PatchMemoryDetector, Sequence[Record]]:
+    return PatchMemoryDetector.load(hint_folder, num_threads=1), records
+
+
 def _view_product(
-    detector: PatchMemoryDetector, task: tuple[list[Record], list[int]]
+    opened: tuple[PatchMemoryDetector, Sequence[Record]], task: tuple[slice, list[int]]
 ) -> list[Lesson]:
-    product, seed = task
+    detector, records = opened
+    place, seed = task
+    product = records[place]
     count = int(np.random.default_rng(seed).choice([0, 1, 2, 4]))
     references = tuple(load_image(path) for path in product[0].reference_paths[:count])
     lessons = []
