@@ -42,6 +42,7 @@ def test_what_came_is_on_disk_before_a_slow_answer_behind_it_while_later_request
             slow_came.set()
         elif not release.is_set():
             meeting.wait()
+            release.wait(0.05)  # long enough for a request too many to come
         return say("<answer>A</answer>")
 
     def start(folder: Path) -> Iterator[object]:
