@@ -21,7 +21,6 @@ from anomalyr1.types import Hint, HintRegion, Listed, Question, Record
 torch = pytest.importorskip("torch")
 pytest.importorskip("trl", reason="training needs the extra 'train'")
 
-from anomalyr1.engines.answer_tokens import read_answer_tokens  # noqa: E402
 from anomalyr1.training.resampling import _replace  # noqa: E402
 from anomalyr1.training.rollout_grammar import find_listed, keep_to_grammar  # noqa: E402
 
