@@ -57,6 +57,17 @@ def test_what_is_dropped_without_a_picture_is_told(page: Page, folder: Path) -> 
     expect(page.locator("#status")).to_have_text("No picture among these.")
 
 
+@pytest.mark.parametrize("path", ["/", "/review"])
+@pytest.mark.parametrize("kind", ["dragover", "drop"])
+def test_a_file_dropped_beside_a_field_does_not_take_the_pages_place(
+    page: Page, path: str, kind: str
+) -> None:
+    page.goto(path)
+    expect(page.locator("h1")).to_be_visible()
+    event = f"new DragEvent('{kind}', {{ bubbles: true, cancelable: true }})"
+    assert page.evaluate(f"() => !document.querySelector('h1').dispatchEvent({event})")
+
+
 def test_a_picture_that_is_pasted_is_inspected(page: Page, tmp_path: Path) -> None:
     paste(page, draw_part(tmp_path / "part.png", broken=True))
     expect_verdicts(page, "anomalous")

@@ -4,6 +4,9 @@ export const COLOURS = ["#ffb000", "#56b4e9", "#f0e442", "#e586bd", "#1ebe96", "
 const PAGES = [["/", "inspect", "Inspect"], ["/products", "products", "Products"], ["/history", "history", "History"], ["/review", "review", "Review"], ["/trends", "trends", "Trends"]];
 const SVG = "http://www.w3.org/2000/svg";
 
+// A file that is dropped beside a page's field for pictures must not take the page's place.
+for (const kind of ["dragover", "drop"]) document.addEventListener(kind, (event) => event.preventDefault());
+
 function fill(node, attributes, children) {
   for (const [key, value] of Object.entries(attributes)) {
     if (value === null || value === undefined || value === false) continue;
