@@ -8,6 +8,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -19,17 +20,20 @@ from PIL import Image
 from anomalyr1.server.database import MIGRATIONS, Database
 from anomalyr1.server.maintenance import back_up_store, prune_store, verify_store
 from anomalyr1.server.products import (
+    add_reference,
     change_product,
     create_product,
     list_products,
     load_product,
+    remove_reference,
 )
 from anomalyr1.server.promotions import current_model, load_promotions, promote, roll_back
 from anomalyr1.server.reviews import add_review, retract_review
 from anomalyr1.server.search import Filter, find_inspections
 from anomalyr1.server.store import Store
 from anomalyr1.server.tables import inspections, metadata
-from anomalyr1.types import Defect, Finding, InputError
+from anomalyr1.server.worker import calibrate
+from anomalyr1.types import Anomaly, Defect, Finding, InputError
 
 
 def picture_bytes(level: int = 100) -> bytes:
@@ -262,6 +266,27 @@ def test_rolling_back_returns_to_the_model_before_and_again_to_the_one_before_it
     assert [roll_back(store, "Ben") for _ in range(2)] == ["runs/a", "nano"]
     with pytest.raises(InputError, match="no earlier model"):
         roll_back(store, "Ben")
+
+
+@pytest.mark.parametrize("are_left_alone", [True, False])
+def test_scores_of_references_that_are_others_by_now_are_not_kept(
+    store: Store, are_left_alone: bool
+) -> None:
+    product = create_product(store, "nut")
+    for level in (90, 100, 110):
+        upload = store.receive(BytesIO(picture_bytes(level)), "a.png")
+        add_reference(store, product, upload)
+    _, (first, *_others) = load_product(store, product)
+
+    class Detector:
+        def detect(self, picture: object, others: object) -> Anomaly:
+            if not are_left_alone and len(load_product(store, product)[1]) == 3:
+                remove_reference(store, product, first.id)
+            return Anomaly(np.zeros((4, 4), np.float32), 0.25)
+
+    calibrate(store, product, Detector())  # type: ignore[arg-type]
+    row, _ = load_product(store, product)
+    assert row.calibration == ("[0.25, 0.25, 0.25]" if are_left_alone else None)
 
 
 def test_a_second_server_on_one_store_is_refused(store: Store, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from anomalyr1.server.search import load_inspection, load_job
 from anomalyr1.server.station import Here, Station, refuse_full
 from anomalyr1.server.store import Store, Upload
 from anomalyr1.server.values import Id, JobId, NewProduct, ProductChange, shorten_name
-from anomalyr1.server.worker import score_references
+from anomalyr1.server.worker import calibrate
 from anomalyr1.types import InputError
 
 router = APIRouter(prefix="/api")
@@ -115,14 +115,13 @@ def remove_reference(station: Here, product_id: Id, reference_id: Id) -> dict[st
     "/products/{product_id}/calibration", tags=["products"], responses={**_PRODUCT, **_FULL}
 )
 async def calibrate_product(station: Here, product_id: Id) -> dict[str, Any]:
-    """Score each reference against the others (leave one out), and keep the scores."""
+    """Score each reference against the others (leave one out), and keep the scores, unless
+    references were added or taken away meanwhile."""
     await run_in_threadpool(products.load_product, station.store, product_id)
-    future = station.worker.call(partial(score_references, station.store, product_id))
+    future = station.worker.call(partial(calibrate, station.store, product_id))
     if future is None:
         raise refuse_full(station)
-    scores = await asyncio.wrap_future(future)
-    kept = {"calibration": json.dumps(scores)}
-    await run_in_threadpool(products.change_product, station.store, product_id, kept)
+    await asyncio.wrap_future(future)
     return await run_in_threadpool(describe_product, station.store, product_id)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -105,6 +107,26 @@ def remove_reference(store: Store, product_id: int, reference_id: int) -> None:
         if gone.rowcount == 0:
             raise LookupError(f"no reference {reference_id} of product {product_id}")
         _forget_calibration(connection, product_id)
+
+
+def keep_calibration(
+    store: Store, product_id: int, reference_ids: Sequence[int], scores: Sequence[float]
+) -> None:
+    """Keep what a product's references scored, unless it has others by now: those are to be scored
+    anew. Raises LookupError."""
+    query = (
+        sa.select(product_references.c.id)
+        .where(product_references.c.product_id == product_id)
+        .order_by(product_references.c.id)
+    )
+    with store.database.write() as connection:
+        read_product(connection, product_id)
+        if list(connection.scalars(query)) == list(reference_ids):
+            connection.execute(
+                sa.update(products)
+                .where(products.c.id == product_id)
+                .values(calibration=json.dumps(list(scores)))
+            )
 
 
 def _forget_calibration(connection: Connection, product_id: int) -> None:

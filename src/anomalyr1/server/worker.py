@@ -19,7 +19,7 @@ from anomalyr1.images import load_image
 from anomalyr1.inspector import Inspection, Inspector
 from anomalyr1.reporting.maps import build_map_picture
 from anomalyr1.server.metrics import Metrics
-from anomalyr1.server.products import load_product
+from anomalyr1.server.products import keep_calibration, load_product
 from anomalyr1.server.promotions import FIRST_MODEL, find_latest_promotion
 from anomalyr1.server.store import MOST_ATTEMPTS, Store, Task
 from anomalyr1.types import Finding, InputError, Record
@@ -289,17 +289,18 @@ class Worker:
         self._ring()
 
 
-def score_references(store: Store, product_id: int, inspector: Inspector) -> list[float]:
-    """Each reference's detector score against the others; [] without a detector or with one."""
+def calibrate(store: Store, product_id: int, inspector: Inspector) -> None:
+    """Keep each reference's detector score against the others; none without a detector or with
+    one reference."""
     _, references = load_product(store, product_id)
     pictures = [
         load_image(store.folder.find(item.picture, item.suffix))
         for item in references[:MOST_REFERENCES]
     ]
-    if len(pictures) < 2:
-        return []
-    scores = [
+    found = [
         inspector.detect(picture, pictures[:place] + pictures[place + 1 :])
         for place, picture in enumerate(pictures)
+        if len(pictures) > 1
     ]
-    return [anomaly.score for anomaly in scores if anomaly is not None]
+    scores = [anomaly.score for anomaly in found if anomaly is not None]
+    keep_calibration(store, product_id, [item.id for item in references], scores)
