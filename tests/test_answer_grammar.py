@@ -173,6 +173,7 @@ def test_words_hold_no_marks_but_what_ends_them(
         ("<think>Good.</think><answer>", None),
         ('<answer>{"verdict": "anomalous", "defects": [{"label": "dent", "description', None),
         ("<think>It says ", {"A": "Dent", "B": "Hole"}),
+        ("<think>It says ", {"first": "Dent", "second": "Hole"}),
     ],
 )
 def test_marks_stand_where_an_answer_has_its_shape_and_in_a_question(
@@ -208,7 +209,10 @@ def test_as_many_defects_are_told_as_will_be_boxed(
     assert after is None
 
 
-@pytest.mark.parametrize(("listed", "options"), [((), None), (LISTED, {"A": "Dent", "B": "Hole"})])
+@pytest.mark.parametrize(
+    ("listed", "options"),
+    [((), None), (LISTED, {"A": "Dent", "B": "Hole"}), (LISTED, {"one": "Dent", "two": "Hole"})],
+)
 def test_the_number_of_defects_is_free_without_a_list_and_in_a_question(
     tokenizer: Any, listed: Sequence[Box], options: dict[str, str] | None
 ) -> None:

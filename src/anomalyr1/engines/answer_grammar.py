@@ -85,7 +85,8 @@ class _Row:
         self._quotable = self._options
         self._quote: list[int] | None = None
         self._is_begun = False
-        self._ends: frozenset[int] | None = None if options else frozenset()
+        self._is_question = bool(listed.options)
+        self._ends: frozenset[int] | None = None if self._is_question else frozenset()
         self._is_answering = False
         self._refused: set[int] = set()
 
@@ -107,7 +108,7 @@ class _Row:
         if self._options:
             self._written.append(token)
             self._choose(scores, recent)
-        else:
+        if not self._is_question:
             self._count(scores, token)
         if not self._tell(scores, recent):
             self._name_kind(scores, token)
