@@ -27,7 +27,8 @@ MOST_REGIONS = 12
 _GAP_CELLS = 3
 """Parts of a region fewer map cells apart than this are one."""
 
-_LEAST_CELLS = 2
+LEAST_CELLS = 2
+"""Smaller parts of a map are no region."""
 
 
 def draw_hint(anomaly_map: NDArray[np.float32], size_wh: tuple[int, int]) -> Image.Image:
@@ -67,7 +68,7 @@ def find_map_regions(anomaly_map: NDArray[np.float32]) -> list[MapRegion]:
     for number in range(1, count):
         rows, columns = np.nonzero((labels == number) & (high > 0))
         peak = float(anomaly_map[rows, columns].max())
-        if len(rows) < _LEAST_CELLS or peak < REGION_PEAK:
+        if len(rows) < LEAST_CELLS or peak < REGION_PEAK:
             continue
         core = anomaly_map[rows, columns] >= REGION_SHARE * peak
         found.append(MapRegion(peak, rows[core], columns[core]))
@@ -150,8 +151,10 @@ def restore_boxes(
     `describe_hint` told it (for `size_wh`) as the map has them: told boxes are rounded to the
     model's frame, in which a small defect is a few units wide."""
     exact: dict[Box, Box] = {}
-    regions = zip(find_regions(anomaly, size_wh), find_regions(anomaly, original_wh), strict=True)
-    for region, whole in regions:
-        told = to_model(region.box_xyxy, shown_wh, size_wh, frame)
-        exact.setdefault(to_original(told, shown_wh, original_wh, frame), whole.box_xyxy)
+    for region in find_regions(anomaly, size_wh):
+        told = to_original(
+            to_model(region.box_xyxy, shown_wh, size_wh, frame), shown_wh, original_wh, frame
+        )
+        whole = to_original(region.box_xyxy, size_wh, original_wh, "absolute")
+        exact.setdefault(told, whole)
     return [exact.get(box, box) for box in boxes_xyxy]

@@ -241,7 +241,7 @@ class Inspector:
         )
         if completion.finish_reason == "refusal":
             response = Response("refused", problem=completion.problem)
-        if prepared.anomaly is not None:
+        if prepared.anomaly is not None and response.regions:
             response = self._restore_boxes(prepared, response, completion, place)
         anomaly_map = None if prepared.anomaly is None else prepared.anomaly.anomaly_map
         boxes = [region.box_xyxy for region in response.regions]

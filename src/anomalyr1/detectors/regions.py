@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from anomalyr1.data.wording import KIND_WORDS
 from anomalyr1.detectors.distances import Features
 from anomalyr1.geometry import box_area, box_intersection, box_iou
-from anomalyr1.hints import MOST_REGIONS, REGION_PEAK, MapRegion, bound_region
+from anomalyr1.hints import LEAST_CELLS, MOST_REGIONS, REGION_PEAK, MapRegion, bound_region
 from anomalyr1.types import Box, SeenRegion
 
 KINDS = tuple(KIND_WORDS)
@@ -40,8 +40,6 @@ _SAME_IOU = 0.85
 
 _SHARED = 0.5
 """Two regions are of one defect where this share of the smaller one's box lies in the other's."""
-
-_LEAST_CELLS = 2
 
 VIEW_SIDE = 16
 """A region is seen on a grid of this many cells a side,"""
@@ -79,7 +77,7 @@ def _find_parts(anomaly_map: NDArray[np.float32], level: float) -> list[MapRegio
         window = np.s_[top : top + height, left : left + width]
         rows, columns = np.nonzero(labels[window] == number)
         peak = float(anomaly_map[window][rows, columns].max())
-        if size >= _LEAST_CELLS and peak >= LEAST_PEAK:
+        if size >= LEAST_CELLS and peak >= LEAST_PEAK:
             found.append(MapRegion(peak, rows + top, columns + left))
     return found
 
