@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +18,9 @@ from builders import NORMAL, anomalous, make_inspector, make_picture
 from typer.testing import CliRunner
 
 from anomalyr1 import cli
+from anomalyr1.distributed import job
 from anomalyr1.distributed.attempts import WHOLE_TRIES
-from anomalyr1.distributed.job import add_counts, claim_destination, close_job, plan_job
+from anomalyr1.distributed.job import Outcome, add_counts, claim_destination, close_job, plan_job
 from anomalyr1.distributed.plan import (
     Item,
     PlanSize,
@@ -36,7 +41,9 @@ from anomalyr1.distributed.shards import (
 from anomalyr1.distributed.storage import exists, join, read_bytes, write_whole
 from anomalyr1.distributed.worker import BlockWorker, Job, name_shard
 from anomalyr1.inspector import Inspection, Inspector
+from anomalyr1.prompts import INSPECTION_TEMPLATE_ID
 from anomalyr1.types import Defect, Finding, InputError, Record
+from anomalyr1.weights import hash_weights
 
 
 def fill(folder: Path, *names: str) -> list[str]:
@@ -216,10 +223,70 @@ def test_a_job_keeps_its_plan_and_its_settings(tmp_path: Path) -> None:
     fill(tmp_path / "in", "3.png")
     claim_destination(out, {"model": "nano"})
     assert plan_job(out, list_items(str(tmp_path / "in")), 1) == size == PlanSize(2, 2)
-    with pytest.raises(InputError, match="other settings"):
+    with pytest.raises(InputError, match=r"other settings \(model was 'nano', is 'other'\)"):
         claim_destination(out, {"model": "other"})
     with pytest.raises(InputError, match="holds no job"):
         claim_destination(str(tmp_path / "in"), {})
+
+
+def run_in_this_process(job: Job, num_blocks: int, pool: Any, *, most: int = 9) -> Iterator[Any]:
+    """In Ray's place: at most so many blocks, and then the job is killed."""
+    worker = BlockWorker(job, lambda job: make_inspector(judge))
+    for number in range(num_blocks):
+        if number == most:
+            raise KeyboardInterrupt
+        yield Outcome(number, worker.work(number))
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "said"),
+    [
+        (
+            "anomalyr1.run_folder.describe_environment",
+            lambda: {"anomalyr1": "99.0"},
+            rf"anomalyr1 was '{re.escape(version('anomalyr1'))}', is '99\.0'",
+        ),
+        (
+            "anomalyr1.prompts.INSPECTION_TEMPLATE_ID",
+            "inspect-0",
+            "prompt was 'inspect-.+', is 'inspect-0'",
+        ),
+        (
+            "anomalyr1.models.hash_weights",
+            lambda source: "0" * 64,
+            "weights_sha256 was '[0-9a-f]+, is '0{40}",
+        ),
+    ],
+)
+def test_a_killed_job_goes_on_with_what_it_began_with_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, value: object, said: str
+) -> None:
+    fill(tmp_path / "in", "1.png", "2_bad.png", "3.png")
+    out = tmp_path / "out"
+    command = ["batch", str(tmp_path / "in"), "--out", str(out), "--block-size", "1", "--json"]
+    monkeypatch.setattr(job, "run_job", partial(run_in_this_process, most=1))
+    CliRunner().invoke(cli.app, command)
+    written = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    monkeypatch.setattr(job, "run_job", run_in_this_process)
+    with monkeypatch.context() as changed:
+        changed.setattr(place, value)
+        done = CliRunner().invoke(cli.app, command)
+        assert isinstance(done.exception, InputError)
+        assert re.search(rf"{said}.*choose another --out", str(done.exception))
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == written
+    done = CliRunner().invoke(cli.app, command)
+    manifest = json.loads(done.stdout)
+    assert (manifest["rows"], manifest["anomalous"]) == (3, 1)
+    assert manifest["settings"]["prompt"] == INSPECTION_TEMPLATE_ID
+    assert manifest["settings"]["weights_sha256"] == hash_weights("nano")
+
+
+def test_weights_that_the_job_itself_fetched_are_named_when_it_goes_on(tmp_path: Path) -> None:
+    out = str(tmp_path / "out")
+    claim_destination(out, {"weights_sha256": None})
+    claim_destination(out, {"weights_sha256": "a" * 64})
+    with pytest.raises(InputError, match=r"weights_sha256 was 'aaa.*, is 'bbb"):
+        claim_destination(out, {"weights_sha256": "b" * 64})
 
 
 def test_a_manifest_is_written_only_where_no_row_is_missing(tmp_path: Path) -> None:

@@ -35,8 +35,7 @@ PICTURE_FOLDERS = ("masks", "overlays", "maps")
 def claim_folder(folder: Path, settings: Mapping[str, object], data_file: str) -> None:
     """Make a run's folder and write config.json and environment.json into it.
 
-    The package's version is one of the settings: another one may decode or read otherwise. Raises
-    InputError where it cannot be written, and where it holds a run with other settings or a
+    Raises InputError where it cannot be written, and where it holds a run with other settings or a
     `data_file` whose settings nobody knows.
     """
     try:
@@ -44,19 +43,12 @@ def claim_folder(folder: Path, settings: Mapping[str, object], data_file: str) -
     except OSError as error:
         raise InputError(f"cannot make the output folder {folder}: {error}") from error
     path = folder / CONFIG_FILE
-    made_with = describe_environment()
-    agreed = {**settings, "anomalyr1": made_with["anomalyr1"]}
-    config = (json.dumps(agreed, indent=2, sort_keys=True) + "\n").encode("ascii")
-    environment = json.dumps(made_with, indent=2) + "\n"
+    config = build_config(settings)
+    environment = json.dumps(describe_environment(), indent=2) + "\n"
     try:
         # Data whose settings nobody knows must not be mixed with new ones.
-        known = path.is_file()
-        is_other = path.read_bytes() != config if known else (folder / data_file).is_file()
-        if is_other:
-            raise InputError(
-                f"{folder} holds a run with other settings ({_name_changes(path, config)}): "
-                "choose another --out, or remove the folder"
-            )
+        if path.is_file() or (folder / data_file).is_file():
+            check_config(folder, path.read_bytes() if path.is_file() else b"", config)
         write_bytes_atomic(path, config)
         write_bytes_atomic(folder / "environment.json", environment.encode("ascii"))
     except OSError as error:
@@ -66,16 +58,42 @@ def claim_folder(folder: Path, settings: Mapping[str, object], data_file: str) -
         ) from error
 
 
-def _name_changes(path: Path, config: bytes) -> str:
-    """Which settings of a run's config.json are not those of `config`, with both values."""
+def build_config(settings: Mapping[str, object]) -> bytes:
+    """A run's config.json: its settings, and the package's version, since another one may decode or
+    read otherwise."""
+    agreed = {**settings, "anomalyr1": describe_environment()["anomalyr1"]}
+    return (json.dumps(agreed, indent=2, sort_keys=True) + "\n").encode("ascii")
+
+
+def check_config(folder: Path | str, known: bytes, config: bytes) -> None:
+    """Raise InputError, naming what differs, where a folder's config.json holds `known` and the run
+    that is to go on in it has `config`."""
+    changes = _name_changes(known, config)
+    if changes:
+        raise InputError(
+            f"{folder} holds a run with other settings ({changes}): "
+            "choose another --out, or remove the folder"
+        )
+
+
+def _name_changes(known: bytes, config: bytes) -> str:
+    """Which settings are not those of `config`, with both values; empty where all are.
+
+    Weights that were not on this machine when the run began may have come since: it fetched them.
+    """
     new = json.loads(config)
     try:
-        old = json.loads(path.read_bytes())
-        changed = [name for name in (old | new) if old.get(name) != new.get(name)]
-    except (OSError, ValueError, TypeError, AttributeError):
-        return f"{path.name} is not there, or cannot be read"
+        old = json.loads(known)
+        changed = [
+            name
+            for name in old | new
+            if old.get(name) != new.get(name)
+            and not (name.endswith("weights_sha256") and old.get(name, "") is None)
+        ]
+    except (ValueError, TypeError, AttributeError):
+        return f"{CONFIG_FILE} is not there, or cannot be read"
     shown = [f"{name} was {old.get(name)!r:.60}, is {new.get(name)!r:.60}" for name in changed]
-    return "; ".join(shown[:4] + ["..."] * (len(shown) > 4)) or f"{path.name} differs"
+    return "; ".join(shown[:4] + ["..."] * (len(shown) > 4))
 
 
 class RunFolder:

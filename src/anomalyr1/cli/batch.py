@@ -92,6 +92,7 @@ def batch(
     from anomalyr1.distributed.worker import Job
     from anomalyr1.masks import MASKER_NAMES
     from anomalyr1.models import check_model, describe_weights, name_model
+    from anomalyr1.prompts import INSPECTION_TEMPLATE_ID
 
     model = name_model(model, engine)
     check_choice("--masks", masks, MASKER_NAMES)
@@ -104,6 +105,7 @@ def batch(
         "command": "batch",
         "source": _resolve(source),
         "model": model,
+        "prompt": INSPECTION_TEMPLATE_ID,
         "hint": hint,
         "masks": masks,
         "sam2_model": sam2_model,

@@ -29,9 +29,9 @@ from anomalyr1.distributed.storage import (
     write_whole,
 )
 from anomalyr1.distributed.worker import BlockWorker, Job, name_shard
+from anomalyr1.run_folder import CONFIG_FILE, build_config, check_config
 from anomalyr1.types import InputError
 
-CONFIG_FILE = "config.json"
 MANIFEST_FILE = "manifest.json"
 
 
@@ -55,17 +55,12 @@ class Pool:
 def claim_destination(destination: str, settings: Mapping[str, object]) -> None:
     """Write config.json. Raises InputError where a job with other settings has written before."""
     place = join(destination, CONFIG_FILE)
-    config = (json.dumps(dict(settings), indent=2, sort_keys=True) + "\n").encode()
+    config = build_config(settings)
     if exists(place):
-        if read_bytes(place) != config:
-            raise InputError(
-                f"{destination} holds a job with other settings ({CONFIG_FILE} differs): choose "
-                "another --out, or remove it"
-            )
+        check_config(destination, read_bytes(place), config)
     elif list_names(destination):
         raise InputError(f"{destination} is not empty and holds no job: choose another --out")
-    else:
-        write_whole(place, config)
+    write_whole(place, config)
 
 
 def plan_job(destination: str, items: Iterator[Item], block_size: int) -> PlanSize:
