@@ -85,6 +85,14 @@ def database_url(request: pytest.FixtureRequest) -> Iterator[str | None]:
     yield from open_database(request.param)
 
 
+@pytest.fixture(scope="session")
+def tokenizer() -> Any:
+    """The bundled model's tokenizer, as its grammar's tests need it: it takes seconds to make."""
+    from anomalyr1.training.nano import build_tokenizer
+
+    return build_tokenizer(2560, 0)
+
+
 @pytest.fixture
 def serve() -> Iterator[Serve]:
     """Starts endpoints that answer by a script."""

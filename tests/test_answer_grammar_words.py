@@ -1,5 +1,5 @@
-"""A small model's boxes and words are those of the regions that the prompt lists, and nothing
-follows its answer."""
+"""A small model's words are those of the regions that the prompt lists, its marks stand where an
+answer has its shape, and nothing follows its answer."""
 
 from __future__ import annotations
 
@@ -10,143 +10,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from allowed_tokens import LISTED, Box, find_allowed, find_every_allowed  # noqa: E402
+
 from anomalyr1.data.wording import KIND_WORDS  # noqa: E402
 from anomalyr1.engines.answer_grammar import AnswerGrammar  # noqa: E402
 from anomalyr1.engines.answer_tokens import read_answer_tokens  # noqa: E402
-from anomalyr1.training.nano import build_tokenizer  # noqa: E402
 from anomalyr1.types import HintRegion, Listed  # noqa: E402
-
-Box = tuple[int, int, int, int]
-
-LISTED = ((12, 30, 44, 60), (12, 35, 80, 61), (90, 12, 99, 30))
-
-
-@pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return build_tokenizer(2560, 0)
-
-
-def as_listed(
-    listed: Sequence[Box] | Sequence[HintRegion],
-    options: dict[str, str] | None = None,
-    strength: str = "",
-) -> Listed:
-    regions = (
-        item if isinstance(item, HintRegion) else HintRegion(item, 90, "centre") for item in listed
-    )
-    return Listed(tuple(regions), tuple((options or {}).items()), strength)
-
-
-def find_every_allowed(
-    tokenizer: Any,
-    written: str,
-    listed: Sequence[Box] | Sequence[HintRegion],
-    before: str = "Map: [7, 7, 7, 7]",
-    options: dict[str, str] | None = None,
-    strength: str = "",
-) -> set[int]:
-    """The tokens that may come next."""
-    tokens = read_answer_tokens(tokenizer)
-    assert tokens is not None
-    grammar = AnswerGrammar(tokens, [as_listed(listed, options, strength)])
-    # An announced number begins behind its space, which is a token of its own.
-    due = written.endswith((" ", "["))
-    ids = tokenizer(before + written + "1" * due)["input_ids"]
-    ids = ids[:-1] if due else ids
-    size = len(tokenizer.get_vocab())
-    scores = torch.zeros(1, size)
-    for length in range(3, len(ids) + 1):
-        scores = grammar(torch.tensor([ids[:length]]), torch.zeros(1, size))
-    return set(torch.nonzero(scores[0] == 0)[:, 0].tolist())
-
-
-def find_allowed(
-    tokenizer: Any,
-    written: str,
-    listed: Sequence[Box] | Sequence[HintRegion],
-    *rest: Any,
-    **given: Any,
-) -> set[int] | None:
-    """The tokens that may come next; None where all may but the word of a tag without its "<", the
-    key of a box without its brace, the end of a list that is not whole, a second beginning, and
-    marks in words."""
-    tokens = read_answer_tokens(tokenizer)
-    assert tokens is not None
-    allowed = find_every_allowed(tokenizer, written, listed, *rest, **given)
-    size = len(tokenizer.get_vocab())
-    if len(allowed) > size // 2:
-        allowed |= {tokens.name, tokens.key, tokens.thinking, *tokens.list_ends, *tokens.marks}
-    return None if len(allowed) == size else allowed
-
-
-def as_numbers(tokenizer: Any, ids: set[int] | None) -> set[int] | None:
-    return None if ids is None else {int(tokenizer.decode([token])) for token in ids}
-
-
-@pytest.mark.parametrize(
-    ("written", "allowed"),
-    [
-        ('"bbox_2d": [', {12, 90}),
-        ('"bbox_2d": [12, ', {30, 35}),
-        ('"bbox_2d": [12, 35, ', {80}),
-        ('"bbox_2d": [12, 35, 80, ', {61}),
-        ('"bbox_2d": [12, 35, 80, 61], ', None),
-        ('"bbox_2d": [12, 35, 80, 61], "label": "dent"}, {"bbox_2d": [', {12, 90}),
-        ('"bbox_2d": [12, 35, 80, 61], "label": "dent"}, {"bbox_2d": [12, ', {30}),
-        ('"bbox_2d": [90, 12, 99, 30]}, {"bbox_2d": [', {12}),
-        ("In 12, 35, ", None),
-        ('"bbox_2d": [one, ', None),
-        ("", None),
-    ],
-)
-def test_a_box_is_one_of_the_listed_ones_that_is_not_written_yet(
-    tokenizer: Any, written: str, allowed: set[int] | None
-) -> None:
-    assert as_numbers(tokenizer, find_allowed(tokenizer, written, LISTED)) == allowed
-
-
-@pytest.mark.parametrize(
-    ("written", "text"), [('"bbox_2d": [12', ","), ('"bbox_2d": [12,', " "), ('"x": 12,', None)]
-)
-def test_a_listed_box_that_is_begun_is_gone_on_with(
-    tokenizer: Any, written: str, text: str | None
-) -> None:
-    allowed = find_allowed(tokenizer, written, LISTED)
-    assert (None if allowed is None else tokenizer.decode(sorted(allowed))) == text
-
-
-@pytest.mark.parametrize("listed", [LISTED, ()])
-def test_no_fifth_number_stands_in_a_box(tokenizer: Any, listed: Any) -> None:
-    allowed = find_every_allowed(tokenizer, '</think><answer>[{"bbox_2d": [12, 35, 80, 61', listed)
-    texts = {tokenizer.decode([token]) for token in allowed}
-    assert not [text for text in texts if text.strip().isdigit() or text in (",", " ")]
-    assert "]" in texts
-
-
-def find_ends(tokenizer: Any) -> tuple[int, int]:
-    """What ends a defect that another follows, and what ends the last."""
-    another, last = (tokenizer(text)["input_ids"][0] for text in ('"}, {', '"}]}</answer>'))
-    assert tokenizer.decode([another]) == '"}' and tokenizer.decode([last]) == '"}]}</'
-    return another, last
-
-
-@pytest.mark.parametrize(
-    ("listed", "goes_on", "ends"),
-    [(LISTED[:1], False, True), (LISTED, True, False), ((), True, True)],
-)
-def test_the_list_ends_when_all_listed_boxes_are_written_and_not_before(
-    tokenizer: Any, listed: Sequence[Box], goes_on: bool, ends: bool
-) -> None:
-    written = '"bbox_2d": [12, 30, 44, 60], "label": "dent", "description": "a dent'
-    allowed = find_every_allowed(tokenizer, written, listed)
-    another, last = find_ends(tokenizer)
-    assert (another in allowed, last in allowed) == (goes_on, ends)
-
-
-def test_before_the_first_box_a_list_may_end(tokenizer: Any) -> None:
-    """An anomalous part may have no defect that can be pointed at."""
-    allowed = find_every_allowed(tokenizer, '<answer>{"verdict": "anomalous", "defects":', LISTED)
-    assert find_ends(tokenizer)[1] in allowed
 
 
 @pytest.mark.parametrize(
@@ -340,79 +209,6 @@ def test_three_places_are_named_at_most(tokenizer: Any) -> None:
     assert allowed == {tokenizer(".")["input_ids"][0]}
 
 
-OPTIONS = {"A": "Thread pull.", "B": "Thread, bent", "C": "2.5 holes", "D": "Thread pull."}
-FITTING = "It is odd. What fits best is:"
-
-
-@pytest.mark.parametrize(
-    ("written", "texts"),
-    [
-        ("", {" Thread", " "}),
-        (" Thread", {" pull", ","}),
-        (" Thread pull", {"."}),
-        (" Thread,", {" bent"}),
-        (" 2", {"."}),
-        (" 2.", {"5"}),
-        (" 2.5 holes", {"."}),
-    ],
-)
-def test_the_option_that_fits_is_quoted_word_for_word(
-    tokenizer: Any, written: str, texts: set[str]
-) -> None:
-    allowed = find_allowed(tokenizer, FITTING + written, (), "", OPTIONS)
-    assert allowed is not None
-    firsts = {tokenizer(text)["input_ids"][0] for text in texts}
-    assert firsts <= allowed and len(allowed) == len(texts)
-
-
-PLACES = {"A": "Top", "B": "Top left.", "C": "Centre", "D": "left"}
-
-
-@pytest.mark.parametrize(
-    ("said", "begun", "texts"),
-    [
-        ("It is bright at the centre, at the bottom.", "", {" Centre"}),
-        ("It is bright at the centre. There is a cut at the top.", "", {" Top"}),
-        ("There is a cut at the top left.", " Top", {" left"}),
-        ("There is a cut at the top, not at the left.", "", {" left"}),
-        ("There is a cut at the bottom.", "", {" Top", " Centre", " left"}),
-    ],
-)
-def test_the_option_that_was_named_last_is_the_one_that_fits(
-    tokenizer: Any, said: str, begun: str, texts: set[str]
-) -> None:
-    written = f"{said} What fits best is:{begun}"
-    allowed = find_allowed(tokenizer, written, (), "", PLACES)
-    assert allowed == {tokenizer(text)["input_ids"][0] for text in texts}
-
-
-@pytest.mark.parametrize(
-    ("quoted", "letter"), [(" Thread pull.", "A"), (" Thread, bent.", "B"), (" 2.5 holes.", "C")]
-)
-def test_from_there_on_no_other_letter_is_named(tokenizer: Any, quoted: str, letter: str) -> None:
-    told = f"{FITTING}{quoted} So the answer is"
-    allowed = find_allowed(tokenizer, told, (), "", OPTIONS)
-    assert allowed is not None
-    forms = {other: tokenizer(f" {other}")["input_ids"][-1] for other in "ABCDE"}
-    assert [other for other, form in forms.items() if form in allowed] == [letter]
-    asked = find_allowed(tokenizer, f"{told} {letter}.</think><answer", (), "", OPTIONS)
-    assert asked == {tokenizer(f"<answer>{letter}")["input_ids"][-1]}
-
-
-def test_an_answer_to_a_question_is_a_letter_of_its_options(tokenizer: Any) -> None:
-    allowed = find_allowed(tokenizer, "It is odd.</think><answer", (), "", OPTIONS)
-    assert allowed == {tokenizer(f"<answer>{letter}")["input_ids"][-1] for letter in OPTIONS}
-    ended = find_allowed(tokenizer, "It is odd.</think><answer>C", (), "", OPTIONS)
-    assert ended == {tokenizer("</answer>")["input_ids"][0]}
-    free = find_allowed(tokenizer, "It is odd.</think><answer", ())
-    assert free is not None and len(free) == len(tokenizer.get_vocab()) - 1, "all but the end"
-
-
-def test_options_under_other_names_than_letters_are_left_alone(tokenizer: Any) -> None:
-    named = {"1": "A dent", "2": "A hole"}
-    assert find_allowed(tokenizer, FITTING, (), "", named) is None
-
-
 @pytest.mark.parametrize(("liking", "goes_on"), [(9.0, True), (0.0, False)])
 def test_a_refused_kind_that_was_about_to_come_leaves_only_those_that_are_listed(
     tokenizer: Any, liking: float, goes_on: bool
@@ -456,26 +252,6 @@ def test_an_answer_does_not_end_before_its_tag(tokenizer: Any, written: str) -> 
     assert tokenizer("</answer>")["input_ids"][0] in allowed
 
 
-@pytest.mark.parametrize(
-    ("written", "opens"),
-    [
-        ('"label": "dent"}, {"', True),
-        ('"defects": [{"', True),
-        ('"description": "a shallow slit where another', False),
-        ('"bbox_2d": [12, 35, 80, 61], "', False),
-    ],
-)
-def test_the_key_of_a_box_stands_where_a_defect_begins(
-    tokenizer: Any, written: str, opens: bool
-) -> None:
-    tokens = read_answer_tokens(tokenizer)
-    assert tokens is not None and tokenizer.decode([tokens.key]) == "bbox_2d"
-    ids = tokenizer(written, return_tensors="pt")["input_ids"]
-    scores = torch.zeros(1, len(tokenizer.get_vocab()))
-    scores = AnswerGrammar(tokens, [as_listed(())])(ids, scores)
-    assert (scores[0, tokens.key] == 0) == opens
-
-
 @pytest.mark.parametrize(("before", "opens"), [("a shallow", False), ("<", True), ("</", True)])
 def test_the_word_of_a_tag_stands_in_a_tag_only(tokenizer: Any, before: str, opens: bool) -> None:
     tokens = read_answer_tokens(tokenizer)
@@ -487,36 +263,6 @@ def test_the_word_of_a_tag_stands_in_a_tag_only(tokenizer: Any, before: str, ope
     assert (scores[0, tokens.name] == 0) == opens
 
 
-@pytest.mark.parametrize(
-    ("written", "refused"),
-    [
-        ('"bbox_2d": [100, 37, ', 100),
-        ('"bbox_2d": [100, 37, 120, ', 37),
-        ('"bbox_2d": [100, ', None),
-        ('"bbox_2d": [100, 37, 120, 50, ', None),
-    ],
-)
-def test_without_a_list_only_numbers_that_leave_no_area_are_left_out(
-    tokenizer: Any, written: str, refused: int | None
-) -> None:
-    allowed = find_allowed(tokenizer, written, ())
-    numbers = {int(word) for word in tokenizer.get_vocab() if word.isdecimal()}
-    out = set() if allowed is None else set(range(len(tokenizer.get_vocab()))) - allowed
-    expected = set() if refused is None else {value for value in numbers if value <= refused}
-    assert (as_numbers(tokenizer, out) or set()) == expected
-
-
-def test_each_row_has_a_list_of_its_own(tokenizer: Any) -> None:
-    tokens = read_answer_tokens(tokenizer)
-    assert tokens is not None
-    grammar = AnswerGrammar(tokens, [as_listed(LISTED[:1]), as_listed(LISTED[2:])])
-    ids = torch.tensor([[0, 0, tokens.opening]] * 2)
-    scores = grammar(ids, torch.zeros(2, len(tokenizer.get_vocab())))
-    assert [
-        as_numbers(tokenizer, set(torch.nonzero(row == 0)[:, 0].tolist())) for row in scores
-    ] == [{12}, {90}]
-
-
 def test_what_was_left_out_before_is_not_made_to_follow(tokenizer: Any) -> None:
     tokens = read_answer_tokens(tokenizer)
     assert tokens is not None
@@ -526,11 +272,3 @@ def test_what_was_left_out_before_is_not_made_to_follow(tokenizer: Any) -> None:
     constrained = AnswerGrammar(tokens, [Listed()])(torch.tensor([ids]), scores.clone())
     scores[0, [tokens.name, tokens.key, *tokens.marks]] = -torch.inf
     assert torch.equal(constrained, scores), "nothing would be left"
-
-
-def test_a_tokenizer_that_writes_digits_has_no_such_grammar() -> None:
-    class Digits:
-        def get_vocab(self) -> dict[str, int]:
-            return {str(digit): digit for digit in range(10)}
-
-    assert read_answer_tokens(Digits()) is None
