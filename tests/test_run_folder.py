@@ -161,6 +161,16 @@ def test_another_run_s_folder_is_refused(tmp_path: Path) -> None:
         pass
 
 
+def test_a_folder_that_another_run_is_writing_is_refused_and_left_to_it(tmp_path: Path) -> None:
+    pytest.importorskip("fcntl", reason="no file locks on this system")
+    records = make_records(tmp_path, 1)
+    with RunFolder(tmp_path / "out", SETTINGS) as run:
+        with pytest.raises(InputError, match="another run is writing to it; wait for it or choose"):
+            run_all(tmp_path / "out", records)
+        list(inspect_into(run, records, make_inspector(answer).inspect_records(records)))
+    assert len(load_findings(tmp_path / "out" / "findings.jsonl")) == 1
+
+
 @pytest.mark.parametrize(
     ("changed", "value", "said"),
     [
