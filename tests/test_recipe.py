@@ -132,3 +132,16 @@ def test_the_tables_of_a_recipe_have_the_trainers_own_names(path: Path) -> None:
         assert set(recipe.reward_funcs) <= set(REWARDS)
         weights = recipe.grpo.get("reward_weights", recipe.reward_funcs)
         assert len(weights) == len(recipe.reward_funcs) > 0
+
+
+def test_rollouts_of_a_vllm_that_is_not_installed_are_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from anomalyr1.cli.train import train
+
+    pytest.importorskip("torch", reason="training needs the extra 'train'")
+    monkeypatch.setattr("anomalyr1.training.recipe.find_spec", lambda name: None)
+    recipe, out = RECIPES[0].parent / "nano-grpo.toml", tmp_path / "run"
+    with pytest.raises(InputError, match="use_vllm needs vLLM in the trainer's environment"):
+        train(recipe, ["grpo.use_vllm=true"], out_dir=out, num_workers=1)
+    assert not out.exists()

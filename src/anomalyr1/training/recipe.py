@@ -6,6 +6,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -105,6 +106,15 @@ def check_rewards(recipe: Recipe) -> None:
         raise InputError(
             f"grpo.reward_weights has {len(weights)} values for {len(recipe.reward_funcs)} "
             "reward_funcs: give one a reward"
+        )
+
+
+def check_vllm(recipe: Recipe) -> None:
+    """Raise InputError where vLLM is to do rollouts and is not installed beside the trainer."""
+    if recipe.grpo is not None and recipe.grpo.get("use_vllm") and find_spec("vllm") is None:
+        raise InputError(
+            "grpo.use_vllm needs vLLM in the trainer's environment, for rollouts of a server too: "
+            "see docs/training.md on which, or leave use_vllm out"
         )
 
 

@@ -36,6 +36,7 @@ from anomalyr1.training.recipe import (
     RegionSettings,
     SeeSettings,
     check_rewards,
+    check_vllm,
 )
 from anomalyr1.types import InputError, Record
 
@@ -58,6 +59,7 @@ def run_recipe(
     what is beside the trainers' own files, so that the run folder must be one that all can read.
     """
     check_rewards(recipe)
+    check_vllm(recipe)
     processes = start_processes(uses_cpu(recipe))
     if processes.is_first:
         if out.exists() and any(out.iterdir()) and not resume:
