@@ -235,6 +235,9 @@ class OpenAIEngine:
                 self._sleep(self._choose_pause(attempt, error.response.headers))
             except openai.APITimeoutError as error:
                 raise _Failed(f"no answer within {self._asking.timeout_s:g} s") from error
+            except openai.APIConnectionError as error:
+                where = self._client.base_url
+                raise _Failed(f"{where} cannot be reached: is the server running?") from error
             except (openai.OpenAIError, ValueError) as error:
                 raise _Failed(f"{type(error).__name__}: {_shorten(str(error))}") from error
         raise AssertionError("the last attempt returns or raises")
