@@ -124,6 +124,24 @@ def test_visa_rows_without_their_picture_are_listed(tmp_path: Path) -> None:
         LAYOUTS["visa"](tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("layout", "name"),
+    [
+        ("visa", "split_csv/1cls.csv"),
+        ("yolo", "labels/test/b.txt"),
+        ("yolo", "data.yaml"),
+        ("deeppcb", "PCBData/test.txt"),
+    ],
+)
+def test_an_annotation_file_that_is_no_utf8_text_is_named(
+    tmp_path: Path, layout: str, name: str
+) -> None:
+    WRITERS[layout][0](tmp_path)
+    (tmp_path / name).write_bytes("0 ä".encode("utf-16"))
+    with pytest.raises(InputError, match=rf"{Path(name).name}: is not UTF-8 text"):
+        LAYOUTS[layout](tmp_path)
+
+
 def test_dagm_labels_that_contradict_the_masks_are_told(tmp_path: Path) -> None:
     write_dagm(tmp_path)
     (tmp_path / "Class1/Train/Label/0577_label.PNG").unlink()

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from anomalyr1.coco_masks import EncodedMask, count_pixels, encode_segmentation, unite_masks
-from anomalyr1.data.layouts.shared import check_folder, finish
+from anomalyr1.data.layouts.shared import check_folder, finish, read_text
 from anomalyr1.images import find_images, image_size
 from anomalyr1.types import InputError, Record, Region
 
@@ -216,14 +216,14 @@ def _build_regions(
 
 def _read_class_names(root: Path) -> list[str]:
     if (root / "classes.txt").is_file():
-        return (root / "classes.txt").read_text(encoding="utf-8").split("\n")
+        return read_text(root / "classes.txt").splitlines()
     path = root / "data.yaml"
     if not path.is_file():
         raise InputError(f"{root}: expected data.yaml or classes.txt with the classes' names")
     import yaml
 
     try:
-        names = yaml.safe_load(path.read_text(encoding="utf-8"))["names"]
+        names = yaml.safe_load(read_text(path))["names"]
         return (
             [str(names[key]) for key in sorted(names)] if isinstance(names, dict) else list(names)
         )
@@ -238,7 +238,7 @@ def _read_yolo_file(
         return ()
     width, height = image_size(picture)
     boxes: list[tuple[Any, str]] = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         words = line.split()
         if not words:
             continue

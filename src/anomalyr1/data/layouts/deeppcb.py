@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from anomalyr1.data.layouts.mvtec import DEEPPCB_DEFECT_TYPES, load_mvtec, read_box_file
-from anomalyr1.data.layouts.shared import add_regions, check_folder, finish
+from anomalyr1.data.layouts.shared import add_regions, check_folder, finish, read_text
 from anomalyr1.images import image_size
 from anomalyr1.types import InputError, Record, Region
 
@@ -47,7 +47,7 @@ def load_deeppcb(root: str | Path, *, max_references: int = 0, seed: int = 0) ->
         if not (data / name).is_file():
             problems.append(f"{data / name}: is missing")
             continue
-        for number, line in enumerate((data / name).read_text().splitlines(), start=1):
+        for number, line in enumerate(read_text(data / name).splitlines(), start=1):
             words = line.split()
             if len(words) != 2:
                 if words:

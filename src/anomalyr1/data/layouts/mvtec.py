@@ -33,6 +33,7 @@ from anomalyr1.data.layouts.shared import (
     list_pictures,
     list_subfolders,
     read_mask_regions,
+    read_text,
 )
 from anomalyr1.images import image_size
 from anomalyr1.types import InputError, Record, Region
@@ -183,7 +184,7 @@ def read_box_file(
     """
     width, height = size_wh
     regions = []
-    for number, line in enumerate(path.read_text().splitlines(), start=1):
+    for number, line in enumerate(read_text(path).splitlines(), start=1):
         words = line.replace(",", " ").split()
         if not words:
             continue

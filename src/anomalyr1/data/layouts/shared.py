@@ -24,6 +24,16 @@ def check_folder(root: str | Path) -> Path:
     return root
 
 
+def read_text(path: Path) -> str:
+    """A file's text, or InputError where it cannot be read as UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8") from error
+
+
 def list_subfolders(folder: Path) -> list[Path]:
     """Folders in a folder, sorted, without hidden ones; none where it is missing."""
     if not folder.is_dir():

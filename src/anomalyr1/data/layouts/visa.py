@@ -17,7 +17,13 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-from anomalyr1.data.layouts.shared import add_regions, attach_references, check_folder, finish
+from anomalyr1.data.layouts.shared import (
+    add_regions,
+    attach_references,
+    check_folder,
+    finish,
+    read_text,
+)
 from anomalyr1.types import InputError, Record
 
 COLUMNS = ("object", "split", "label", "image", "mask")
@@ -69,11 +75,7 @@ def load_visa(
 
 
 def _read_rows(path: Path, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); VisA has it") from error
-    reader = csv.DictReader(text.splitlines())
+    reader = csv.DictReader(read_text(path).splitlines())
     if not set(columns) <= set(reader.fieldnames or ()):
         raise InputError(f"{path}: expected the columns {', '.join(columns)}")
     for row in reader:
