@@ -104,6 +104,28 @@ def test_loco_masks_saturate_as_their_config_says(tmp_path: Path) -> None:
     assert [region.defect_type for region in bad.regions] == ["missing_screw", "long_screw"]
 
 
+@pytest.mark.parametrize(
+    ("threshold", "is_relative", "said"),
+    [
+        ("NaN", "true", "of dent is nan, no share"),
+        ("1.5", "true", "of dent is 1.5, no share"),
+        ("-3", "false", "of dent is -3.0, no number of pixels"),
+        ("Infinity", "false", "of dent is inf, no number of pixels"),
+    ],
+)
+def test_a_loco_saturation_that_means_nothing_is_refused(
+    tmp_path: Path, threshold: str, is_relative: str, said: str
+) -> None:
+    write_loco(tmp_path)
+    config = next(tmp_path.glob("*/defects_config.json"))
+    config.write_text(
+        '[{"defect_name": "dent", "pixel_value": 255, '
+        f'"saturation_threshold": {threshold}, "relative_saturation": {is_relative}}}]'
+    )
+    with pytest.raises(InputError, match=rf"defects_config.json: cannot be read .*{said}"):
+        LAYOUTS["loco"](tmp_path)
+
+
 def test_loco_masks_that_name_no_defect_are_refused(tmp_path: Path) -> None:
     write_loco(tmp_path)
     mask(tmp_path / "screw_bag/ground_truth/logical_anomalies/000/001.png", 17)

@@ -16,6 +16,7 @@ with what share of them, the defect counts as found (saturation, for sPRO).
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,7 +62,7 @@ def load_loco(root: str | Path, *, max_references: int = 0, seed: int = 0) -> li
 def _read_config(path: Path) -> dict[int, Saturation]:
     try:
         entries = json.loads(path.read_text(encoding="utf-8"))
-        return {
+        config = {
             int(entry["pixel_value"]): (
                 str(entry["defect_name"]),
                 float(entry["saturation_threshold"]),
@@ -69,6 +70,11 @@ def _read_config(path: Path) -> dict[int, Saturation]:
             )
             for entry in entries
         }
+        for name, threshold, is_relative in config.values():
+            if not 0 < threshold <= (1 if is_relative else sys.maxsize):
+                unit = "share" if is_relative else "number of pixels"
+                raise ValueError(f"saturation_threshold of {name} is {threshold}, no {unit}")
+        return config
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: cannot be read ({error}); it comes with MVTec LOCO, a category each"
