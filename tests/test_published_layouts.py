@@ -164,6 +164,15 @@ def test_an_annotation_file_that_is_no_utf8_text_is_named(
         LAYOUTS[layout](tmp_path)
 
 
+def test_a_picture_that_is_listed_twice_stops_the_import(tmp_path: Path) -> None:
+    write_csv(tmp_path)
+    path = tmp_path / "parts.csv"
+    path.write_text(path.read_text() + path.read_text().splitlines()[-1] + "\n")
+    with pytest.raises(InputError, match=r"parts.csv: 1 records are listed more than once: b.png"):
+        import_records(ImportPlan("csv", path, tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_dagm_labels_that_contradict_the_masks_are_told(tmp_path: Path) -> None:
     write_dagm(tmp_path)
     (tmp_path / "Class1/Train/Label/0577_label.PNG").unlink()

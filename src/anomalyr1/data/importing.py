@@ -79,6 +79,7 @@ def import_records(plan: ImportPlan) -> Imported:
     records = _choose(loaded, plan)
     missing = set(mmad.missing) if mmad is not None else set()
     records = _mend_masks(records, plan, missing, notes)
+    _check_ids(records, plan.source)
     _check_files(records, missing)
     records = _write_masks(records, masks, plan, notes)
     is_file = plan.out_path.suffix == ".jsonl"
@@ -144,6 +145,16 @@ def _compare_mmad(mmad: Mmad) -> list[str]:
             + ", ".join(f"{found[kind]} {kind} ({expected[kind]})" for kind in found)
         )
     return lines
+
+
+def _check_ids(records: Sequence[Record], source: Path) -> None:
+    counts = Counter(record.record_id for record in records)
+    if repeated := [name for name, count in counts.items() if count > 1]:
+        more = f", and {len(repeated) - 20} more" if len(repeated) > 20 else ""
+        raise InputError(
+            f"{source}: {len(repeated)} records are listed more than once: "
+            f"{', '.join(repeated[:20])}{more}; keep one of each, under a name of its own"
+        )
 
 
 def _check_files(records: Sequence[Record], missing: set[Path]) -> None:
