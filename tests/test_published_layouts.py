@@ -250,7 +250,9 @@ def test_a_coco_image_that_is_listed_twice_is_refused_at_import(
         ("picture,label\na.png,normal\n", "expected image and any of"),
         ("image,lable\na.png,normal\n", "the columns are image, lable"),
         ("image,label\na.png,good\n", "parts.csv:2: image 'a.png', label 'good'"),
+        ("image,label\na.png,good\n", "expected a picture, and normal, anomalous or nothing"),
         ("image,label,mask\na.png,anomalous,none.png\n", "none.png: no such file"),
+        ("image,knowledge\na.png,round, flat\n", "parts.csv:2: 'flat' is beyond the last column"),
     ],
 )
 def test_a_faulty_csv_is_named_with_its_line(tmp_path: Path, text: str, said: str) -> None:
@@ -258,6 +260,13 @@ def test_a_faulty_csv_is_named_with_its_line(tmp_path: Path, text: str, said: st
     (tmp_path / "parts.csv").write_text(text)
     with pytest.raises(InputError, match=said):
         LAYOUTS["csv"](tmp_path / "parts.csv")
+
+
+def test_a_cell_of_two_lines_keeps_them(tmp_path: Path) -> None:
+    write_csv(tmp_path)
+    path = tmp_path / "parts.csv"
+    path.write_bytes(b'image,knowledge\r\na.png,"round,\nflat"\r\nb.png,x\r\n')
+    assert [one.knowledge for one in LAYOUTS["csv"](path)] == ["round,\nflat", "x"]
 
 
 def test_published_counts_add_up_to_the_published_totals() -> None:

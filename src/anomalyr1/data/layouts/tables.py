@@ -12,6 +12,7 @@ anomalous. A folder a class::
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from anomalyr1.data.layouts.shared import (
     list_pictures,
     list_subfolders,
     read_mask_regions,
+    read_text,
 )
 from anomalyr1.images import find_images
 from anomalyr1.types import InputError, Label, Record
@@ -86,11 +88,7 @@ def load_classes(root: str | Path, *, max_references: int = 0, seed: int = 0) ->
 def load_csv(path: str | Path, *, max_references: int = 0, seed: int = 0) -> list[Record]:
     """Load the rows of a CSV; every fault is listed with its line."""
     path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: cannot be read as UTF-8 text ({error})") from error
-    reader = csv.DictReader(lines)
+    reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
     heads = [head for head in reader.fieldnames or () if head]
     unknown = sorted(set(heads) - set(COLUMNS))
     if "image" not in heads or unknown:
@@ -103,8 +101,16 @@ def load_csv(path: str | Path, *, max_references: int = 0, seed: int = 0) -> lis
     for row in reader:
         cells = {name: (row.get(name) or "").strip() for name in COLUMNS}
         where = f"{path}:{reader.line_num}"
+        if beyond := "".join(row.get(None, ())).strip():
+            problems.append(
+                f"{where}: {beyond!r} is beyond the last column; put a text with commas in quotes"
+            )
+            continue
         if not cells["image"] or cells["label"] not in LABELS:
-            problems.append(f"{where}: image {cells['image']!r}, label {cells['label']!r}")
+            problems.append(
+                f"{where}: image {cells['image']!r}, label {cells['label']!r}; expected a picture, "
+                "and normal, anomalous or nothing"
+            )
             continue
         record = Record(
             record_id=cells["image"],
