@@ -203,12 +203,22 @@ def test_coco_and_yolo_boxes_land_where_they_were_drawn(tmp_path: Path) -> None:
         ("0 0.5 0.5 0.1", "no box of 2 classes"),
         ("0 0.9 0.5 0.9 0.1", "is not inside 32x24"),
         ("0 x 0.5 0.1 0.1", "no box of 2 classes"),
+        ("-1 0.5 0.5 0.1 0.1", "no box of 2 classes"),
     ],
 )
 def test_a_faulty_yolo_line_is_named(tmp_path: Path, line: str, said: str) -> None:
     write_yolo(tmp_path)
     (tmp_path / "labels/test/b.txt").write_text(line)
     with pytest.raises(InputError, match=said):
+        LAYOUTS["yolo"](tmp_path)
+
+
+def test_a_yolo_label_file_without_its_picture_is_named(tmp_path: Path) -> None:
+    write_yolo(tmp_path)
+    (tmp_path / "labels/test/classes.txt").write_text("dent\nscratch\n")
+    assert len(LAYOUTS["yolo"](tmp_path)) == 3
+    (tmp_path / "images/test/b.jpg").unlink()
+    with pytest.raises(InputError, match=r"labels/test/b.txt: has no picture in images/"):
         LAYOUTS["yolo"](tmp_path)
 
 

@@ -82,6 +82,7 @@ def load_yolo(root: str | Path, *, max_references: int = 0, seed: int = 0) -> li
     names = _read_class_names(root)
     records: list[Record] = []
     problems: list[str] = []
+    expected: set[Path] = set()
     for picture in find_images([root]):
         parts = list(picture.relative_to(root).parts)
         if "images" not in parts[:-1]:
@@ -89,9 +90,16 @@ def load_yolo(root: str | Path, *, max_references: int = 0, seed: int = 0) -> li
         split = next((SPLIT_NAMES[part] for part in parts if part in SPLIT_NAMES), "")
         parts[parts.index("images")] = "labels"
         labels = root.joinpath(*parts).with_suffix(".txt")
+        expected.add(labels)
         regions = _read_yolo_file(labels, names, picture, problems)
         name = picture.relative_to(root).as_posix()
         records.append(_build_record(name, picture, root.resolve().name, split, regions))
+    found = {path for folder in {path.parent for path in expected} for path in folder.glob("*.txt")}
+    problems += [
+        f"{path}: has no picture in images/; add it, or remove this file"
+        for path in sorted(found - expected)
+        if path.name != "classes.txt"
+    ]
     return finish(root, records, problems)
 
 
@@ -243,7 +251,10 @@ def _read_yolo_file(
         if not words:
             continue
         try:
-            name, sides = names[int(words[0])], list(map(float, words[1:]))
+            number_of_class, sides = int(words[0]), list(map(float, words[1:]))
+            if number_of_class < 0:
+                raise ValueError(f"class {number_of_class}")
+            name = names[number_of_class]
             if len(sides) == 4:
                 across, down = sides[2] * width, sides[3] * height
                 corner = (sides[0] * width - across / 2, sides[1] * height - down / 2)
