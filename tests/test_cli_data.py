@@ -59,6 +59,15 @@ def test_a_damaged_picture_is_named_and_nothing_is_written(tmp_path: Path) -> No
     assert not out.exists()
 
 
+@pytest.mark.parametrize("name", ["out", "out/deeper", "out/records.jsonl"])
+def test_an_output_folder_that_is_a_file_is_refused_before_anything_is_read(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "out").touch()
+    with pytest.raises(InputError, match=r"out is no folder; choose another --out"):
+        import_layout("mvtec", tmp_path / "nowhere", "--out", tmp_path / name)
+
+
 def test_a_layout_that_is_not_known_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="LAYOUT is 'imagenet'; choose one of"):
         import_layout("imagenet", tmp_path, "--out", tmp_path / "out.jsonl")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from anomalyr1.cli.console import err, follow, make_printable, out
-from anomalyr1.cli.inspect import check_choice
+from anomalyr1.cli.inspect import check_choice, check_out
 from anomalyr1.types import InputError
 
 app = typer.Typer(help="Make and read records.", no_args_is_help=True)
@@ -110,6 +110,7 @@ def import_layout(
     from anomalyr1.data.layouts import LAYOUTS
 
     check_choice("LAYOUT", layout, ("mmad", *LAYOUTS))
+    check_out(out_path.parent if out_path.suffix == ".jsonl" else out_path)
     done = import_records(
         ImportPlan(
             layout,

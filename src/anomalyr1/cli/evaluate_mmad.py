@@ -22,7 +22,7 @@ from anomalyr1.cli.endpoint import (
     print_usage,
     read_asking,
 )
-from anomalyr1.cli.inspect import check_choice
+from anomalyr1.cli.inspect import check_choice, check_out
 from anomalyr1.cli.options import Device, Limit, Manifest, MeasuredModel
 
 if TYPE_CHECKING:
@@ -178,6 +178,8 @@ def score(
 
     if protocol is not None:
         check_choice("--protocol", protocol, PROTOCOLS)
+    if out_dir is not None:
+        check_out(out_dir)
     answers = load_answers(answers_file)
     notes = []
     if data is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -153,6 +154,15 @@ def run_inspection(
         waiting = (record for record in records if record.record_id not in done)
         fresh = inspector.inspect_records(waiting, batch_size=batch_size, seed=seed)
         yield from inspect_into(run, records, fresh)
+
+
+def check_out(folder: Path) -> None:
+    """Raise InputError for an output folder that cannot be made or written to; makes nothing."""
+    found = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    if not found.is_dir():
+        raise InputError(f"--out {folder}: {found} is no folder; choose another --out")
+    if not os.access(found, os.W_OK | os.X_OK):
+        raise InputError(f"--out {folder}: {found} may not be written to; choose another --out")
 
 
 def check_choice(flag: str, value: str, allowed: Sequence[str]) -> None:
