@@ -11,9 +11,11 @@ import numpy as np
 import pytest
 from builders import make_picture
 from PIL import Image
+from playwright.sync_api import Browser
 from typer.testing import CliRunner
 
 from anomalyr1 import cli
+from anomalyr1.data.mmad import SUBTASKS
 from anomalyr1.data.near_duplicates import load_fingerprints
 from anomalyr1.data.records import write_records
 from anomalyr1.evaluation.answers import Answer
@@ -163,6 +165,33 @@ def write_answers(path: Path, items: list[Answer]) -> Path:
         )
     )
     return path
+
+
+@pytest.mark.parametrize("width", [1366, 360])
+def test_the_page_shows_its_tables_whole_on_a_laptop_and_its_settings_on_a_phone(
+    tmp_path: Path, browser: Browser, width: int
+) -> None:
+    items = [
+        Answer(f"{dataset}/nut/{kind}/{number}.png", subtask, "A", given, "Which?", OPTIONS)
+        for dataset in ("DS-MVTec", "MVTec-LOCO")
+        for subtask in SUBTASKS
+        for kind in ("good", "bad")
+        for number, given in enumerate(["A", "B", "A", ""])
+    ]
+    path = write_answers(tmp_path / f"{'answers' * 20}.json", items)
+    done = CliRunner().invoke(
+        cli.app, ["evaluate", "score", str(path), "--out", str(tmp_path / "out")]
+    )
+    assert done.exit_code == 0, done.output
+    page = browser.new_page(viewport={"width": width, "height": 740})
+    page.goto((tmp_path / "out/report.html").as_uri())
+    hidden = page.evaluate(
+        "[...document.querySelectorAll('.scroll')].map((one) => one.scrollWidth - one.clientWidth)"
+    )
+    assert len(hidden) == 3
+    assert hidden[2] == 0
+    assert width == 360 or hidden == [0, 0, 0]
+    page.close()
 
 
 def test_the_page_starts_with_the_overlap_marks_quoted_rows_and_escapes_everything(
