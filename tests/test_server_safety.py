@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from PIL import ImageFile
-from serving import SCRIPT, files, make_client
+from serving import SCRIPT, files, inspect, make_client
 from test_store import picture_bytes
 
 from anomalyr1.server.run import check_address
@@ -173,6 +173,7 @@ def test_few_pictures_are_decoded_at_once_whichever_way_they_come(
     decoding: set[int] = set()
     most = 0
     three = threading.Barrier(3)
+    (found,) = inspect(client)["inspections"]
     load = ImageFile.ImageFile.load
 
     def load_slowly(image: ImageFile.ImageFile) -> Any:
@@ -190,13 +191,17 @@ def test_few_pictures_are_decoded_at_once_whichever_way_they_come(
     url = f"data:image/png;base64,{base64.b64encode(picture_bytes()).decode()}"
     content = [{"type": "image_url", "image_url": {"url": url}}]
     chat = {"json": {"messages": [{"role": "user", "content": content}]}}
-    upload = (f"/api/products/{number}/references", {"files": files(1)})
-    with ThreadPoolExecutor(4) as threads:
+    ways = [
+        ("POST", "/v1/chat/completions", chat),
+        ("POST", f"/api/products/{number}/references", {"files": files(1)}),
+        ("GET", f"/api/pictures/{found['picture']}?size=thumb", {}),
+        ("GET", f"/api/inspections/{found['id']}/masks.png", {}),
+    ]
+    with ThreadPoolExecutor(8) as threads:
         asked = [
-            threads.submit(client.post, path, **sent)
-            for path, sent in [("/v1/chat/completions", chat), upload] * 2
+            threads.submit(client.request, method, path, **sent) for method, path, sent in ways * 2
         ]
-        assert [one.result().status_code for one in asked] == [200, 201] * 2
+        assert [one.result().status_code for one in asked] == [200, 201, 200, 200] * 2
     assert most <= 2
 
 

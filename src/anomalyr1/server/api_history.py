@@ -10,12 +10,11 @@ from fastapi import APIRouter, Depends, HTTPException, Path, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from PIL import Image
 
-from anomalyr1.images import limit_size, load_image
 from anomalyr1.reporting.maps import read_map
 from anomalyr1.reporting.overlays import DEFECT_COLOURS, colour_map
 from anomalyr1.server import examples, reviews
 from anomalyr1.server.exports import write_coco, write_csv, write_records_zip
-from anomalyr1.server.pictures import MEDIA_TYPES
+from anomalyr1.server.pictures import MEDIA_TYPES, decode_small
 from anomalyr1.server.search import Filter, describe, find_inspections, list_files, load_inspection
 from anomalyr1.server.station import Here
 from anomalyr1.server.trends import compute_trends
@@ -137,7 +136,7 @@ def read_picture(
         media = MEDIA_TYPES.get(path.suffix, "application/octet-stream")
         return FileResponse(path, media_type=media, headers=_CACHE)
     buffer = BytesIO()
-    limit_size(load_image(path), VIEW_SIDES[size]).save(buffer, "JPEG", quality=85)
+    decode_small(path, VIEW_SIDES[size]).save(buffer, "JPEG", quality=85)
     return Response(buffer.getvalue(), media_type="image/jpeg", headers=_CACHE)
 
 
@@ -163,7 +162,7 @@ def read_mask_layer(station: Here, inspection_id: Id) -> Response:
         path = station.store.find_picture(digest)
         if path is None:
             continue
-        mask = limit_size(load_image(path).convert("L"), VIEW_SIDES["view"])
+        mask = decode_small(path, VIEW_SIDES["view"]).convert("L")
         layer = layer or Image.new("RGBA", mask.size)
         colour = DEFECT_COLOURS[place % len(DEFECT_COLOURS)]
         layer.paste((*colour, 130), mask=mask.point(lambda level: 255 if level > 127 else 0))

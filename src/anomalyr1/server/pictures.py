@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomalyr1.images import load_image
+from anomalyr1.images import limit_size, load_image
 from anomalyr1.types import InputError
 
 MAX_UPLOAD_BYTES = 50_000_000
@@ -40,7 +40,7 @@ SUFFIXES = {
 MEDIA_TYPES = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _CHUNK = 1 << 20
-# Decoding takes three bytes a pixel and more: a few uploads at a time bound the memory.
+# Decoding takes three bytes a pixel and more: a few pictures at a time bound the memory.
 _decoding = threading.BoundedSemaphore(2)
 
 
@@ -138,6 +138,13 @@ def decode_upload(source: Path | bytes, name: str | None = None) -> Image.Image:
         return load_image(
             source, max_bytes=MAX_UPLOAD_BYTES, max_pixels=MAX_UPLOAD_PIXELS, name=name
         )
+
+
+def decode_small(path: Path, side: int) -> Image.Image:
+    """A picture of the folder as 8-bit RGB, its longer side `side` pixels at most, when its turn
+    comes: whole, few are in memory at once. Raises InputError for what cannot be read."""
+    with _decoding:
+        return limit_size(load_image(path), side)
 
 
 def hash_file(path: Path) -> str:
