@@ -30,8 +30,8 @@ from anomalyr1.server.products import (
 from anomalyr1.server.promotions import current_model, load_promotions, promote, roll_back
 from anomalyr1.server.reviews import add_review, retract_review
 from anomalyr1.server.search import Filter, find_inspections
-from anomalyr1.server.store import Store
-from anomalyr1.server.tables import inspections, metadata
+from anomalyr1.server.store import Store, Upload
+from anomalyr1.server.tables import inspections, metadata, pictures
 from anomalyr1.server.worker import calibrate
 from anomalyr1.types import Anomaly, Defect, Finding, InputError
 
@@ -124,6 +124,22 @@ def test_prune_takes_old_files_without_a_row_and_keeps_young_ones(store: Store) 
     assert verify_store(store).num_loose == 1
     assert prune_store(store, days=None) == (0, 1)
     assert verify_store(store).num_pictures == 1
+
+
+def test_prune_leaves_an_old_picture_that_was_uploaded_again_to_who_is_about_to_name_it(
+    store: Store,
+) -> None:
+    def receive() -> Upload:
+        return store.receive(BytesIO(picture_bytes()), "a.png")
+
+    first = receive()
+    os.utime(store.folder.find(first.picture.sha256, first.picture.suffix), (0, 0))
+    with store.database.write() as connection:
+        connection.execute(sa.update(pictures).values(created_at="2020-01-01T00:00:00.000000Z"))
+    again = receive()
+    assert prune_store(store, days=None) == (0, 0)
+    store.accept([again], None, None)
+    assert verify_store(store).problems == ()
 
 
 def test_verify_names_a_job_that_lost_a_picture_unless_it_was_pruned(store: Store) -> None:

@@ -256,6 +256,9 @@ def read_product(connection: Connection, product_id: int) -> Any:
 
 
 def _record_picture(connection: Connection, picture: Picture) -> None:
+    """Keep a picture's row, and when it last came: `prune` leaves to a young one the time until a
+    row names it."""
+    now = write_time()
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     connection.execute(
         insert(pictures)
@@ -265,7 +268,7 @@ def _record_picture(connection: Connection, picture: Picture) -> None:
             width=picture.width,
             height=picture.height,
             num_bytes=picture.num_bytes,
-            created_at=write_time(),
+            created_at=now,
         )
-        .on_conflict_do_nothing()
+        .on_conflict_do_update(index_elements=[pictures.c.sha256], set_={"created_at": now})
     )
