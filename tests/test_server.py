@@ -152,6 +152,27 @@ def test_references_are_calibrated_by_leaving_one_out(client: TestClient) -> Non
     assert not gone.json()["is_calibrated"]
 
 
+def test_a_calibration_counts_while_the_weights_that_made_it_are_at_work(tmp_path: Path) -> None:
+    def load(name: str) -> Inspector:
+        return make_inspector(lambda prompt, pictures: NORMAL, weights_sha256=name)
+
+    with make_client(tmp_path, load=load) as client:
+        station = client.app.state.station  # type: ignore[attr-defined]
+        inspect(client)
+        number = client.post("/api/products", json={"name": "nut"}).json()["id"]
+        client.post(f"/api/products/{number}/references", files=files(1, 2))
+        path = f"/api/products/{number}"
+        client.patch(path, json={"threshold": 0.4})
+        promote(station.store, "runs/b", "Ann")
+        assert client.post(f"{path}/calibration").json()["is_calibrated"], "the model before"
+        station.worker._looked_at = float("-inf")
+        inspect(client)
+        product = client.get(path).json()
+        assert (product["is_calibrated"], product["references"][0]["score"]) == (False, None)
+        assert product["threshold"] == 0.4, "a person's, not a model's"
+        assert client.post(f"{path}/calibration").json()["references"][0]["score"] == 0.9
+
+
 def test_a_correction_shows_in_history_trends_and_exports(
     client: TestClient, tmp_path: Path
 ) -> None:

@@ -60,13 +60,13 @@ def create_product(station: Here, given: NewProduct) -> dict[str, Any]:
     """Make a product."""
     with _taken():
         product_id = products.create_product(station.store, given.name, given.knowledge)
-    return describe_product(station.store, product_id)
+    return describe_product(station, product_id)
 
 
 @router.get("/products/{product_id}", tags=["products"], responses=_PRODUCT)
 def read_product(station: Here, product_id: Id) -> dict[str, Any]:
     """A product with knowledge, threshold, references and their calibration."""
-    return describe_product(station.store, product_id)
+    return describe_product(station, product_id)
 
 
 @router.patch("/products/{product_id}", tags=["products"], responses={**_PRODUCT, **_TAKEN})
@@ -77,7 +77,7 @@ def change_product(station: Here, product_id: Id, change: ProductChange) -> dict
         raise HTTPException(422, "name and knowledge cannot be null")
     with _taken():
         products.change_product(station.store, product_id, values)
-    return describe_product(station.store, product_id)
+    return describe_product(station, product_id)
 
 
 @router.delete("/products/{product_id}", tags=["products"], status_code=204)
@@ -97,7 +97,7 @@ def add_references(station: Here, product_id: Id, pictures: Pictures) -> dict[st
     products.load_product(station.store, product_id)
     for upload in _receive(station.store, pictures):
         products.add_reference(station.store, product_id, upload)
-    return describe_product(station.store, product_id)
+    return describe_product(station, product_id)
 
 
 @router.delete(
@@ -108,7 +108,7 @@ def add_references(station: Here, product_id: Id, pictures: Pictures) -> dict[st
 def remove_reference(station: Here, product_id: Id, reference_id: Id) -> dict[str, Any]:
     """Take a reference away."""
     products.remove_reference(station.store, product_id, reference_id)
-    return describe_product(station.store, product_id)
+    return describe_product(station, product_id)
 
 
 @router.post(
@@ -122,7 +122,7 @@ async def calibrate_product(station: Here, product_id: Id) -> dict[str, Any]:
     if future is None:
         raise refuse_full(station)
     await asyncio.wrap_future(future)
-    return await run_in_threadpool(describe_product, station.store, product_id)
+    return await run_in_threadpool(describe_product, station, product_id)
 
 
 @router.post("/inspect", tags=["inspect"], responses=_INSPECTED)
@@ -197,17 +197,22 @@ async def follow_job(station: Here, job_id: JobId) -> StreamingResponse:
     return StreamingResponse(events(), media_type="text/event-stream")
 
 
-def describe_product(store: Store, product_id: int) -> dict[str, Any]:
-    """A product as JSON values. Raises LookupError."""
-    row, references = products.load_product(store, product_id)
-    scores = json.loads(row.calibration) if row.calibration else []
+def describe_product(station: Station, product_id: int) -> dict[str, Any]:
+    """A product as JSON values; the scores of its references where the model at work gave them,
+    since those of another detector say nothing about it. Raises LookupError."""
+    row, references = products.load_product(station.store, product_id)
+    is_calibrated = (
+        row.calibration is not None
+        and row.calibration_weights_sha256 == station.worker.weights_sha256
+    )
+    scores = json.loads(row.calibration) if is_calibrated else []
     odd = find_odd_references(scores)
     return {
         "id": row.id,
         "name": row.name,
         "knowledge": row.knowledge,
         "threshold": row.threshold,
-        "is_calibrated": bool(row.calibration),
+        "is_calibrated": is_calibrated,
         "references": [
             {
                 "id": item.id,

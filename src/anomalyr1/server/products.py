@@ -110,10 +110,14 @@ def remove_reference(store: Store, product_id: int, reference_id: int) -> None:
 
 
 def keep_calibration(
-    store: Store, product_id: int, reference_ids: Sequence[int], scores: Sequence[float]
+    store: Store,
+    product_id: int,
+    reference_ids: Sequence[int],
+    scores: Sequence[float],
+    weights_sha256: str,
 ) -> None:
-    """Keep what a product's references scored, unless it has others by now: those are to be scored
-    anew. Raises LookupError."""
+    """Keep what a product's references scored with the detector of these weights, unless it has
+    others by now: those are to be scored anew. Raises LookupError."""
     query = (
         sa.select(product_references.c.id)
         .where(product_references.c.product_id == product_id)
@@ -125,7 +129,10 @@ def keep_calibration(
             connection.execute(
                 sa.update(products)
                 .where(products.c.id == product_id)
-                .values(calibration=json.dumps(list(scores)))
+                .values(
+                    calibration=json.dumps(list(scores)),
+                    calibration_weights_sha256=weights_sha256,
+                )
             )
 
 

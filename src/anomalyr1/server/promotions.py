@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from anomalyr1.server.store import Store, new_id
-from anomalyr1.server.tables import MOST_MODEL, evaluations, products, promotions, write_time
+from anomalyr1.server.tables import MOST_MODEL, evaluations, promotions, write_time
 from anomalyr1.types import InputError
 from anomalyr1.weights import hash_weights
 
@@ -44,8 +44,7 @@ def promote(
 ) -> None:
     """Make a checkpoint the station's; a running server loads it before its next picture.
 
-    Calibrations are forgotten, since another detector gives other scores; thresholds stay, as they
-    are a person's. Asks for nothing: `promote_candidate` is the way that asks for an evaluation."""
+    Asks for nothing: `promote_candidate` is the way that asks for an evaluation."""
     with store.database.write() as connection:
         _record(
             connection,
@@ -135,7 +134,6 @@ def _name_current(latest: Any) -> str:
 
 def _record(connection: Connection, **values: object) -> None:
     connection.execute(sa.insert(promotions).values(created_at=write_time(), **values))
-    connection.execute(sa.update(products).values(calibration=None))
 
 
 def record_evaluation(store: Store, comparison: Mapping[str, Any]) -> int:

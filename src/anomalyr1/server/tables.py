@@ -56,6 +56,7 @@ products = Table(
     Column("knowledge", Text, nullable=False),
     Column("threshold", Float),
     Column("calibration", Text),
+    Column("calibration_weights_sha256", String(64)),
     Column("created_at", String(32), nullable=False),
 )
 

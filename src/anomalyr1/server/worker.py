@@ -303,4 +303,5 @@ def calibrate(store: Store, product_id: int, inspector: Inspector) -> None:
         if len(pictures) > 1
     ]
     scores = [anomaly.score for anomaly in found if anomaly is not None]
-    keep_calibration(store, product_id, [item.id for item in references], scores)
+    ids = [item.id for item in references]
+    keep_calibration(store, product_id, ids, scores, inspector.weights_sha256)
