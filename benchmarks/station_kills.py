@@ -138,7 +138,7 @@ def main() -> None:
         for thread in threads:
             thread.join()
         store = Store.open(data)
-        ends = time.monotonic() + 120
+        ends = time.monotonic() + 600
         while store.load_waiting() and time.monotonic() < ends:
             time.sleep(0.2)
         server.terminate()
@@ -149,6 +149,13 @@ def main() -> None:
             states = dict(
                 connection.execute(
                     sa.select(inspections.c.state, sa.func.count()).group_by(inspections.c.state)
+                ).all()
+            )
+            attempts = dict(
+                connection.execute(
+                    sa.select(inspections.c.attempts, sa.func.count())
+                    .group_by(inspections.c.attempts)
+                    .order_by(inspections.c.attempts)
                 ).all()
             )
             kinds = dict(
@@ -165,6 +172,7 @@ def main() -> None:
             "lost": len(set(keys) - set(found)),
             "twice": len(found) - len(set(found)),
             "pictures": states,
+            "pictures_by_attempts": attempts,
             "maps": kinds.get("map", 0),
             "masks": kinds.get("mask", 0),
             "problems": [*problems, *health.problems],

@@ -34,9 +34,6 @@ from anomalyr1.server.tables import (
 )
 from anomalyr1.types import Defect, Finding, InputError
 
-MOST_ATTEMPTS = 5
-"""A picture that took the server down this often is given up."""
-
 
 @dataclass(frozen=True, slots=True)
 class Task:
@@ -169,13 +166,13 @@ class Store:
         with self.database.read() as connection:
             return [Task(*row) for row in connection.execute(query)]
 
-    def begin(self, ids: Sequence[int]) -> list[Any]:
-        """Count an attempt at each and return its row with the picture's suffix."""
+    def begin(self, ids: Sequence[int], attempts: int) -> list[Any]:
+        """Keep the number of this attempt at each and return its row with the picture's suffix."""
         with self.database.write() as connection:
             connection.execute(
                 sa.update(inspections)
                 .where(inspections.c.id.in_(ids), inspections.c.state == "queued")
-                .values(attempts=inspections.c.attempts + 1)
+                .values(attempts=attempts)
             )
             query = (
                 sa.select(inspections, pictures.c.suffix)

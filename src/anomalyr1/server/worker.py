@@ -1,7 +1,8 @@
 """The one thread that owns the model: a bounded queue, batches of one product, calls between.
 
 The database holds what was accepted; this queue is its shadow in memory. A task that a kill
-interrupts is still "queued" there and is taken up at the next start.
+interrupts is still "queued" there and is taken up at the next start, alone: a picture that kills
+the server takes no other with it twice, and one that merely was in work is soon done.
 """
 
 from __future__ import annotations
@@ -15,18 +16,23 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
 
+from sqlalchemy.exc import OperationalError
+
 from anomalyr1.images import load_image
 from anomalyr1.inspector import Inspection, Inspector
 from anomalyr1.reporting.maps import build_map_picture
 from anomalyr1.server.metrics import Metrics
 from anomalyr1.server.products import keep_calibration, load_product
 from anomalyr1.server.promotions import FIRST_MODEL, find_latest_promotion
-from anomalyr1.server.store import MOST_ATTEMPTS, Store, Task
+from anomalyr1.server.store import Store, Task
 from anomalyr1.types import Finding, InputError, Record
 from anomalyr1.weights import hash_weights
 
 MOST_REFERENCES = 16
+MOST_ATTEMPTS = 8
+"""Tries of a picture, the first among others and the rest alone; if none ends it is given up."""
 _LOOK_FOR_MODEL_SECONDS = 2.0
+_RETRY_SECONDS = 0.5
 _log = logging.getLogger(__name__)
 
 
@@ -58,6 +64,7 @@ class Worker:
         self._inspector: Inspector | None = None
         self._tasks: deque[Task] = deque()
         self._calls: deque[tuple[Callable[[Inspector], Any], Future[Any]]] = deque()
+        self._was_fresh = False  # the last batch had never been tried before
         self._reserved = 0
         self._running = 0
         self._stop_at: float | None = None
@@ -137,9 +144,13 @@ class Worker:
             if batch:
                 try:
                     self._inspect(batch)
-                except Exception:  # noqa: BLE001 - the store itself fails: the tasks stay queued in it
+                except (OSError, OperationalError):  # disk or database: no fault of the pictures
+                    _log.exception("the store fails; a batch is tried until it does not")
+                    time.sleep(_RETRY_SECONDS)
+                    self.fill(0, batch)
+                except Exception:  # noqa: BLE001 - the tasks stay queued in the store
                     _log.exception("a batch could not be recorded; it is tried again")
-                    time.sleep(0.5)
+                    time.sleep(_RETRY_SECONDS)
                     self.fill(0, [replace(task, attempts=task.attempts + 1) for task in batch])
             self._running = 0
 
@@ -175,27 +186,35 @@ class Worker:
             _log.exception("the model could not be chosen")
 
     def _take_batch(self) -> list[Task]:
-        """The oldest task and others of its product; one that was interrupted goes alone."""
+        """Pictures of one product that were never tried, or one alone that was.
+
+        A picture whose first try was interrupted comes first. One that also died alone may kill the
+        server: it comes after those that died alone less often, in turns with fresh batches, so
+        that neither waits for the other for ever."""
         if not self._tasks:
             return []
-        first = self._tasks.popleft()
-        batch = [first]
-        if first.attempts < 2:
-            for task in list(self._tasks):
-                if len(batch) == self._batch_size:
-                    break
-                if task.product_id == first.product_id and task.attempts < 2:
-                    batch.append(task)
-                    self._tasks.remove(task)
+        fresh = [task for task in self._tasks if not task.attempts]
+        tried = [task for task in self._tasks if task.attempts]
+        first = min(tried, key=lambda task: (task.attempts, task.inspection_id), default=None)
+        if first and (first.attempts == 1 or self._was_fresh or not fresh):
+            batch = [first]
+        else:
+            batch = [task for task in fresh if task.product_id == fresh[0].product_id]
+            batch = batch[: self._batch_size]
+        self._was_fresh = first not in batch
+        for task in batch:
+            self._tasks.remove(task)
         return batch
 
     def _inspect(self, batch: list[Task]) -> None:
         assert self._inspector is not None
-        rows = {row.id: row for row in self._store.begin([task.inspection_id for task in batch])}
-        for row in list(rows.values()):
-            if row.attempts > MOST_ATTEMPTS:
+        attempts = batch[0].attempts  # of all: none, or the batch is of one
+        begun = self._store.begin([task.inspection_id for task in batch], attempts + 1)
+        if attempts >= MOST_ATTEMPTS:
+            for row in begun:
                 self._fail(row, f"given up after {MOST_ATTEMPTS} attempts that did not end")
-                del rows[row.id]
+            return
+        rows = {row.id: row for row in begun}
         if not rows:
             return
         threshold, sources, records = self._build_records(batch[0], list(rows.values()))
