@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import signal
@@ -10,12 +11,17 @@ import sys
 import textwrap
 from collections.abc import Iterable
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from builders import make_inspector
+from endpoints import Serve
+from endpoints import say as say_online
 from miniature import SOURCES, write_miniature
+from PIL import Image
 from typer.testing import CliRunner
 
 from anomalyr1 import cli
@@ -24,6 +30,7 @@ from anomalyr1.data.records import validate_record, write_records
 from anomalyr1.engines.transformers_engine import TransformersEngine
 from anomalyr1.evaluation.answer_checks import check_answers
 from anomalyr1.evaluation.answers import load_answers
+from anomalyr1.images import load_image
 from anomalyr1.inspector import Inspector
 from anomalyr1.preparation import Preparer, load_detector
 from anomalyr1.prompts import build_choice_prompt
@@ -175,6 +182,49 @@ def test_shots_and_templates_choose_the_references_of_the_question_file(miniatur
     random = choose_questions(mmad, shots=1, template="random")[0]
     assert similar.reference_paths == mmad.records[0].similar_paths[:1]
     assert random.reference_paths == mmad.records[0].random_paths[:1]
+
+
+def find_nearest(url: str, pictures: dict[str, Image.Image]) -> str:
+    """The name of the picture that one was sent of, smaller, in a data URL."""
+    with Image.open(BytesIO(base64.b64decode(url.partition(",")[2]))) as sent:
+        seen = np.asarray(sent.convert("RGB"), float)
+        size_wh = sent.size
+    return min(pictures, key=lambda name: np.abs(seen - pictures[name].resize(size_wh)).mean())
+
+
+@pytest.mark.parametrize(
+    ("flags", "shown", "knows"),
+    [
+        (["--shots", 0], "", False),
+        (["--shots", 0, "--template", "similar", "--domain-knowledge"], "", True),
+        (["--shots", 1, "--template", "similar"], "similar_templates", False),
+        (["--shots", 1, "--template", "random", "--domain-knowledge"], "random_templates", True),
+    ],
+)
+def test_the_settings_of_a_run_are_what_its_prompts_held(
+    miniature: Path, tmp_path: Path, serve: Serve, flags: list[object], shown: str, knows: bool
+) -> None:
+    endpoint = serve(lambda number, request: say_online("<answer>A</answer>"))
+    asked = ["--data", miniature, "--model", f"openai:{endpoint.url}#m", "--limit", 2]
+    evaluate("mmad", *asked, *flags, "--out", tmp_path)
+    entry = next(iter(json.loads((miniature / "mmad.json").read_text()).values()))
+    templates = {
+        name: load_image(miniature / name)
+        for name in (*entry["similar_templates"], *entry["random_templates"])
+    }
+    for request in endpoint.requests:
+        content = request["messages"][-1]["content"]
+        text = "".join(part["text"] for part in content if part["type"] == "text")
+        sent = [part["image_url"]["url"] for part in content if part["type"] == "image_url"]
+        assert len(sent) == (2 if shown else 1)
+        assert ("A whole washer is even." in text) == knows
+        if shown:
+            assert [find_nearest(sent[0], templates)] == entry[shown]
+    settings = json.loads((tmp_path / "scores.json").read_text())["settings"]
+    kind = shown.removesuffix("_templates") or None
+    assert (settings["shots"], settings["template"]) == (len(shown[:1]), kind)
+    assert settings["domain_knowledge"] == knows
+    assert {one.details["template_id"] for one in load_answers(tmp_path)} == {settings["prompt"]}
 
 
 def test_a_subset_is_a_data_set_or_a_subtask_and_anything_else_is_refused(miniature: Path) -> None:
