@@ -180,6 +180,19 @@ def test_an_answer_that_contradicts_the_folder_is_told(tmp_path: Path) -> None:
     assert load_mmad(folder).faults == (f"{GOOD}#0: the answer is yes, the folder good",)
 
 
+def test_options_that_are_empty_or_speak_of_themselves_are_told(tmp_path: Path) -> None:
+    both = ask("Which?", A="Dust.", B="Both A and B.", C="Oil.")
+    told = ask("Which of them?", A="Dust.", B="Oil.", C="All of the above.")
+    empty = ask("And which?", A="Dust.", B=" .")
+    folder = write_mmad(tmp_path, {CRACK: make_entry(CRACK, ask(), told, both, empty)})
+    mmad = load_mmad(folder)
+    assert [fault.partition("; ")[0] for fault in mmad.faults] == [
+        f"1 questions have an option that is empty, first {CRACK}#3",
+        f"1 questions have an option that speaks of itself, first {CRACK}#2",
+    ]
+    assert len(mmad.records) == 4
+
+
 @pytest.mark.parametrize(
     ("entry", "said"),
     [

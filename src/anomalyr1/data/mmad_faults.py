@@ -12,6 +12,7 @@ import re
 from dataclasses import replace
 
 from anomalyr1.data.mmad_names import SUBTASKS, name_picture, name_subtask
+from anomalyr1.data.question_options import rewrite_option_references, speaks_of_letters
 from anomalyr1.types import Record
 
 MISPLACED = frozenset(f"DS-MVTec/pill/image/good/{number:03}.png" for number in range(22))
@@ -75,6 +76,24 @@ def find_contradictions(records: list[Record]) -> list[str]:
             folder = record.image_path.parent.name
             faults.append(f"{record.record_id}: the answer is {said}, the folder {folder}")
     return faults
+
+
+def find_unclear_options(records: list[Record]) -> list[str]:
+    """Questions that are asked as they are published although an option is empty, or speaks of
+    itself or of another that speaks of options ("B: Both A and B")."""
+    empty, unclear = [], []
+    for record in records:
+        question = record.question
+        assert question is not None
+        if not all(text.strip(" .") for text in question.options.values()):
+            empty.append(record.record_id)
+        if speaks_of_letters(rewrite_option_references(question)):
+            unclear.append(record.record_id)
+    return [
+        f"{len(found)} questions have an option that {fault}, first {found[0]}; asked as published"
+        for found, fault in ((empty, "is empty"), (unclear, "speaks of itself"))
+        if found
+    ]
 
 
 def mend_misplaced(
