@@ -175,6 +175,16 @@ def test_a_picture_listed_twice_is_refused(tmp_path: Path) -> None:
         load_mmad(tmp_path, allow_missing=True)
 
 
+@pytest.mark.parametrize(
+    "key", [CRACK.replace("/test", "//test"), CRACK.replace("/test", "/./test")]
+)
+def test_a_picture_listed_twice_in_another_spelling_is_refused(tmp_path: Path, key: str) -> None:
+    entry = make_entry(CRACK, ask())
+    (tmp_path / "mmad.json").write_text(json.dumps({CRACK: entry, key: entry}))
+    with pytest.raises(InputError, match=r"1 problems:\n'VisA/.*: expected a picture's path"):
+        load_mmad(tmp_path, allow_missing=True)
+
+
 def test_an_answer_that_contradicts_the_folder_is_told(tmp_path: Path) -> None:
     folder = write_mmad(tmp_path, {GOOD: make_entry(GOOD, ask(answer="A"))})
     assert load_mmad(folder).faults == (f"{GOOD}#0: the answer is yes, the folder good",)

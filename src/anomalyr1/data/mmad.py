@@ -196,7 +196,8 @@ def _read_entry(
     key: str, entry: object, base: Path, knowledge: Mapping[str, Any], problems: list[str]
 ) -> list[Record]:
     parts = PurePosixPath(key).parts
-    if len(parts) < 3 or ".." in parts or key.startswith("/"):
+    # In one spelling alone: in another, a picture would be listed twice under two names.
+    if len(parts) < 3 or ".." in parts or key != "/".join(parts):
         problems.append(f"{key!r}: expected a picture's path such as VisA/candle/test/bad/000.JPG")
         return []
     conversation = entry.get("conversation") if isinstance(entry, dict) else None
