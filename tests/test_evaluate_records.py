@@ -4,6 +4,7 @@ import csv
 import json
 import time
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +208,53 @@ def test_a_box_on_a_normal_picture_lowers_precision_only(tmp_path):
     assert measured["all", "box_accuracy_iou50"].value == 1.0
     assert measured["all", "box_precision_iou50"].value == 0.5
     assert measured["all", "box_precision_iou50"].n == 2
+
+
+def match_by_trying(predicted, truth):
+    """The IoUs of the pairs whose sum is largest, of all ways to pair boxes one to one."""
+
+    def compute_iou(first, other):
+        left, top = np.maximum(first[:2], other[:2])
+        right, bottom = np.minimum(first[2:], other[2:])
+        shared = max(0.0, right - left) * max(0.0, bottom - top)
+        areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, other)]
+        return shared / (sum(areas) - shared)
+
+    few, many = sorted((predicted, truth), key=len)
+    ways = [
+        [compute_iou(box, many[index]) for box, index in zip(few, order, strict=True)]
+        for order in permutations(range(len(many)), len(few))
+    ]
+    return max(ways, key=sum)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_box_figures_of_random_boxes_are_those_of_trying_every_pairing(seed):
+    rng = np.random.default_rng(seed)
+
+    def draw_boxes(most):
+        corners = rng.integers(0, 5, (rng.integers(0, most), 2))
+        sizes = rng.integers(1, 4, corners.shape)
+        return [tuple(map(float, row)) for row in np.hstack([corners, corners + sizes])]
+
+    records, findings, ious, num_true, num_predicted = [], [], [], 0, 0
+    for index in range(30):
+        truth, predicted = draw_boxes(5), draw_boxes(5)
+        label = "anomalous" if truth else "normal"
+        records.append(make_record(str(index), label, regions=tuple(map(Region, truth))))
+        defects = tuple(Defect("scratch", "", box) for box in predicted)
+        findings.append(make_finding(str(index), "anomalous", 0.9, defects=defects))
+        ious += match_by_trying(predicted, truth)
+        num_true, num_predicted = num_true + len(truth), num_predicted + len(predicted)
+    measured = measure(records, findings)
+    assert measured["all", "box_mean_iou"].value == pytest.approx(sum(ious) / num_true)
+    for limit in (10, 30, 50):
+        matched = sum(iou >= limit / 100 for iou in ious)
+        recall, precision = (
+            measured["all", f"box_{name}_iou{limit}"].value for name in ("accuracy", "precision")
+        )
+        assert recall == pytest.approx(matched / num_true)
+        assert precision == pytest.approx(matched / num_predicted)
 
 
 def test_an_unread_finding_has_no_boxes_and_no_mask(tmp_path):

@@ -112,6 +112,60 @@ def test_random_answers_score_as_the_published_scorer_counts_them(seed: int) -> 
             assert table.rows[row][column].value == pytest.approx(value, abs=1e-9), (row, column)
 
 
+def score_strictly(items: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """`strict` again, from its description, by plain loops over all answers."""
+    rows: dict[str, dict[str, float]] = {}
+    for dataset in dict.fromkeys(item["image"].split("/")[0] for item in items):
+        row = rows[dataset] = {}
+        for kind in SUBTASKS:
+            found = [
+                (item["label"] == "anomalous", item["gpt_answer"] == item["correct_answer"])
+                for item in items
+                if item["image"].startswith(f"{dataset}/") and item["question_type"] == kind
+            ]
+            if found:
+                row[kind] = 100 * sum(is_right for _, is_right in found) / len(found)
+            if kind != SUBTASKS[0]:
+                continue
+            caught, missed = found.count((True, True)), found.count((True, False))
+            passed, alarms = found.count((False, True)), found.count((False, False))
+            recall, overkill = caught / (caught + missed), alarms / (passed + alarms)
+            row[kind] = 50 * (recall + 1 - overkill)
+            row |= {"Recall": 100 * recall, "Miss": 100 - 100 * recall, "Overkill": 100 * overkill}
+            row["Precision"] = 100 * caught / (caught + alarms)
+            row["F1"] = 200 * caught / (2 * caught + missed + alarms)
+        kinds = [row[kind] for kind in SUBTASKS if kind in row]
+        row["Average"] = sum(kinds) / len(kinds)
+    rows["Average"] = {}
+    for column in next(iter(rows.values())):
+        values = [row[column] for row in rows.values() if column in row]
+        rows["Average"][column] = sum(values) / len(values)
+    return rows
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_answers_score_strictly_as_plain_loops_count_them(seed: int) -> None:
+    random = Random(seed)
+    items = []
+    for number in range(500):
+        dataset = random.choice(["DS-MVTec", "VisA", "GoodsAD"])
+        kind = random.choice(SUBTASKS[:4] if dataset == "GoodsAD" else SUBTASKS)
+        label = random.choice(["normal", "anomalous"])
+        right = random.choice("AB")
+        given = random.choice([right, right, "A", "B", "C", "E", "a", "", "I cannot tell", None])
+        item = make_answer(
+            f"{dataset}/nut/goods/{number % 90}.png", right, given, kind, label=label
+        )
+        item["question"]["options"] = {"A": "Yes.", "B": "No."}
+        items.append(item)
+    table = score(items, "strict")
+    for row, cells in score_strictly(items).items():
+        for column, value in cells.items():
+            assert table.rows[row][column].value == pytest.approx(value, abs=1e-9), (row, column)
+    unread = sum(item["gpt_answer"] not in ("A", "B") for item in items)
+    assert table.rows["Average"]["Average"].num_unread == unread
+
+
 def test_an_unread_answer_takes_the_one_behind_it_along_as_published() -> None:
     images = [f"VisA/nut/good/{number}.png" for number in range(6)]
     items = [
