@@ -28,10 +28,10 @@ SAME_SETS = {"DS-MVTec": "MVTec", "MVTec-AD": "MVTec", "mvtec": "MVTec", "MVTec 
 class Overlap:
     """Counts of a test set's pictures and products that training knew.
 
-    `num_similar` pictures look like a training picture, the same ones among them: their perceptual
-    hashes are within 8 of 64 bits and small grey versions agree. `num_by_hash` of them are so by
-    the hash alone, since their training pictures are not here. `namesakes` are products that are
-    called like a trained one, in a set of another name or of none.
+    `num_same` pictures are training pictures, byte for byte; `num_similar` others look like one:
+    their perceptual hashes are within 8 of 64 bits and small grey versions agree. `num_by_hash` of
+    those are so by the hash alone, since their training pictures are not here. `namesakes` are
+    products that are called like a trained one, in a set of another name or of none.
     """
 
     num_pictures: int
@@ -49,7 +49,7 @@ class Overlap:
         more = f"; {others} more share a trained product's name in another set" if others else ""
         return (
             f"Overlap with training: {self.num_same} of {self.num_pictures} test pictures are "
-            f"training pictures, {self.num_similar} look like one{by_hash}, and "
+            f"training pictures, {self.num_similar} others look like one{by_hash}, and "
             f"{len(self.products)} of {self.num_products} products were trained on"
             f"{_list_names(self.products)}{more}{_list_names(self.namesakes)}."
         )
@@ -88,7 +88,7 @@ def compute_overlap(manifest: Path, records: Sequence[Record]) -> Overlap:
     return Overlap(
         num_pictures=len(paths),
         num_same=judged.count("same"),
-        num_similar=len(judged) - judged.count(""),
+        num_similar=judged.count("grey") + judged.count("hash"),
         num_by_hash=judged.count("hash"),
         products=shared,
         namesakes=tuple(
