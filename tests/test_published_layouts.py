@@ -13,6 +13,7 @@ from published_miniatures import (
     SIZE_WH,
     WRITERS,
     mask,
+    picture,
     write_coco,
     write_csv,
     write_dagm,
@@ -144,6 +145,34 @@ def test_visa_rows_without_their_picture_are_listed(tmp_path: Path) -> None:
     (tmp_path / "candle/Data/Images/Normal/0002.JPG").unlink()
     with pytest.raises(InputError, match=r"1cls.csv:3: candle/Data/Images/Normal/0002.JPG is not"):
         LAYOUTS["visa"](tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "old", "said"),
+    [
+        ("visa", "split_csv/1cls.csv", "candle/Data/Images/Normal/0002.JPG", r"1cls.csv:3: "),
+        ("visa", "split_csv/1cls.csv", "candle/Data/Masks/Anomaly/000.png", r"1cls.csv:4: "),
+        (
+            "realiad",
+            "realiad_jsons/realiad_jsons/audiojack.json",
+            "OK/S0002/audiojack_0002_OK_C1_1.jpg",
+            r"audiojack.json: entry .* of test: ",
+        ),
+        ("deeppcb", "PCBData/test.txt", "group00041/00041/00041001.jpg", r"test.txt:1: "),
+    ],
+)
+def test_a_path_that_leads_out_of_a_set_is_refused_with_its_row(
+    tmp_path: Path, layout: str, name: str, old: str, said: str
+) -> None:
+    WRITERS[layout][0](tmp_path / "set")
+    for suffix in ("", "_test", "_temp"):
+        picture(tmp_path / f"outside{suffix}.jpg")
+    path = tmp_path / "set" / name
+    for outside in ("../outside.jpg", str(tmp_path / "outside.jpg")):
+        path.write_text(path.read_text().replace(old, outside))
+        with pytest.raises(InputError, match=rf"{said}{outside} leads out of"):
+            LAYOUTS[layout](tmp_path / "set")
+        old = outside
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from anomalyr1.data.layouts.shared import is_inside
 from anomalyr1.data.mmad_faults import (
     drop_repeats,
     drop_wrong_answers,
@@ -208,11 +209,11 @@ def _read_entry(
     templates = {}
     for name in ("similar_templates", "random_templates"):
         listed = entry.get(name) or []
-        if not isinstance(listed, list) or not all(map(_is_inside, listed)):
+        if not isinstance(listed, list) or not all(map(is_inside, listed)):
             problems.append(f"{key}: {name} is not a list of paths inside the data folder")
             listed = []
         templates[name] = tuple(base / text for text in listed)
-    if mask is not None and not _is_inside(mask):
+    if mask is not None and not is_inside(mask):
         problems.append(f"{key}: mask_path is {mask!r}, expected a path inside the data folder")
         mask = None
     dataset, kind = parts[0], parts[-2]
@@ -238,14 +239,6 @@ def _read_entry(
         if question is not None:
             records.append(replace(picture, record_id=f"{key}#{number}", question=question))
     return records
-
-
-def _is_inside(text: object) -> bool:
-    """A relative path that does not climb out of the data folder: the file is from elsewhere."""
-    if not isinstance(text, str) or not text or "\\" in text:
-        return False
-    path = PurePosixPath(text)
-    return not path.is_absolute() and ".." not in path.parts
 
 
 def _read_question(record_id: str, item: object, problems: list[str]) -> Question | None:

@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 
 from anomalyr1.data.layouts.mvtec import DEEPPCB_DEFECT_TYPES, load_mvtec, read_box_file
-from anomalyr1.data.layouts.shared import add_regions, check_folder, finish, read_text
+from anomalyr1.data.layouts.shared import add_regions, check_folder, finish, is_inside, read_text
 from anomalyr1.images import image_size
 from anomalyr1.types import InputError, Record, Region
 
@@ -53,6 +53,11 @@ def load_deeppcb(root: str | Path, *, max_references: int = 0, seed: int = 0) ->
                 if words:
                     problems.append(f"{data / name}:{number}: is {line!r}, expected two paths")
                 continue
+            problems += [
+                f"{data / name}:{number}: {text} leads out of {data}"
+                for text in words
+                if not is_inside(text)
+            ]
             stem = (data / words[0]).with_suffix("")
             test, template = (
                 stem.with_name(f"{stem.name}_{kind}.jpg") for kind in ("test", "temp")

@@ -19,6 +19,7 @@ from anomalyr1.data.layouts.shared import (
     attach_references,
     check_folder,
     finish,
+    is_inside,
 )
 from anomalyr1.types import InputError, Record
 
@@ -74,6 +75,10 @@ def _read_lists(path: Path) -> dict[str, list[Any]]:
 def _build_record(folder: Path, split: str, entry: Any, path: Path) -> Record:
     try:
         image, kind, mask = entry["image_path"], entry["anomaly_class"], entry.get("mask_path")
+        if outside := [text for text in (image, mask) if text and not is_inside(text)]:
+            raise InputError(
+                f"{path}: entry {entry!r} of {split}: {outside[0]} leads out of {folder}"
+            )
         code = DEFECT_TYPES.get(kind, kind)
         return Record(
             record_id=f"{folder.name}/{split}/{Path(image).with_suffix('').as_posix()}",

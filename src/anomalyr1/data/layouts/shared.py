@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from anomalyr1.geometry import boxes_from_mask
 from anomalyr1.images import IMAGE_SUFFIXES, image_size, load_mask
@@ -32,6 +32,18 @@ def read_text(path: Path) -> str:
         raise InputError(f"{path}: cannot be read ({error.strerror}); check the path") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: is not UTF-8 text ({error}); save it as UTF-8") from error
+
+
+def is_inside(text: object) -> bool:
+    """Whether a path that a set's file names is relative and does not climb out of the set.
+
+    >>> is_inside("candle/Data/0001.JPG"), is_inside("../0001.JPG"), is_inside("/etc/passwd")
+    (True, False, False)
+    """
+    if not isinstance(text, str) or not text or "\\" in text:
+        return False
+    path = PurePosixPath(text)
+    return not path.is_absolute() and ".." not in path.parts
 
 
 def list_subfolders(folder: Path) -> list[Path]:

@@ -22,6 +22,7 @@ from anomalyr1.data.layouts.shared import (
     attach_references,
     check_folder,
     finish,
+    is_inside,
     read_text,
 )
 from anomalyr1.types import InputError, Record
@@ -35,7 +36,7 @@ def load_visa(
     """Records of one of the published splits: "1cls", "2cls_fewshot" or "2cls_highshot".
 
     `defect_type` comes from the category's image_anno.csv, where it is. Raises one InputError for
-    rows that name no picture or no mask.
+    rows that name no picture or no mask, or one outside of the folder.
     """
     root = check_folder(root)
     path = root / "split_csv" / f"{protocol}.csv"
@@ -51,7 +52,9 @@ def load_visa(
             problems.append(f"{path}:{number}: split {row['split']!r}, label {row['label']!r}")
             continue
         for column in ("image", "mask"):
-            if row[column] and not (root / row[column]).is_file():
+            if row[column] and not is_inside(row[column]):
+                problems.append(f"{path}:{number}: {row[column]} leads out of {root}")
+            elif row[column] and not (root / row[column]).is_file():
                 problems.append(f"{path}:{number}: {row[column]} is not in {root}")
         kind = "" if is_normal else kinds.get(row["image"], "anomaly")
         records.append(
