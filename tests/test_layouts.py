@@ -169,6 +169,13 @@ def test_aligned_templates_and_box_files_are_used(tmp_path: Path) -> None:
     )
 
 
+def test_an_aligned_template_of_another_size_is_refused(tmp_path: Path) -> None:
+    folder = write_pcb(tmp_path / "pcb")
+    Image.new("RGB", (20, 10)).save(folder / "templates" / "8_temp.jpg")
+    with pytest.raises(InputError, match=r"8_temp.jpg is 20x10, 8_test.jpg is .* aligned template"):
+        LAYOUTS["deeppcb"](folder, max_references=2)
+
+
 def test_templates_and_types_are_used_only_when_asked_for(tmp_path: Path) -> None:
     defect = load_mvtec(write_pcb(tmp_path / "pcb"))[-2]
     assert defect.reference_paths == ()

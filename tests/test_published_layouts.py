@@ -17,6 +17,7 @@ from published_miniatures import (
     write_coco,
     write_csv,
     write_dagm,
+    write_deeppcb,
     write_loco,
     write_mvtec,
     write_visa,
@@ -214,6 +215,15 @@ def test_deeppcb_boards_refer_to_their_own_template(tmp_path: Path) -> None:
     assert [path.name for path in test.reference_paths] == ["00041001_temp.jpg"]
     assert test.regions == (Region((4.0, 5.0, 14.0, 13.0), "mousebite"),)
     assert train.split == "train"
+
+
+def test_a_deeppcb_template_of_another_size_is_refused(tmp_path: Path) -> None:
+    write_deeppcb(tmp_path)
+    template = tmp_path / "PCBData/group00041/00041/00041001_temp.jpg"
+    Image.new("RGB", (40, 30)).save(template)
+    said = r"00041001_temp.jpg is 40x30, 00041001_test.jpg is 32x24; an aligned template"
+    with pytest.raises(InputError, match=rf"1 problems:\ntemplate .*{said}"):
+        LAYOUTS["deeppcb"](tmp_path)
 
 
 def test_coco_and_yolo_boxes_land_where_they_were_drawn(tmp_path: Path) -> None:

@@ -17,7 +17,12 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from anomalyr1.data.layouts.mvtec import DEEPPCB_DEFECT_TYPES, load_mvtec, read_box_file
+from anomalyr1.data.layouts.mvtec import (
+    DEEPPCB_DEFECT_TYPES,
+    check_template,
+    load_mvtec,
+    read_box_file,
+)
 from anomalyr1.data.layouts.shared import add_regions, check_folder, finish, is_inside, read_text
 from anomalyr1.images import image_size
 from anomalyr1.types import InputError, Record, Region
@@ -85,6 +90,7 @@ def load_deeppcb(root: str | Path, *, max_references: int = 0, seed: int = 0) ->
 
 def _read_boxes(record: Record, boxes: dict[str, Path]) -> tuple[Region, ...]:
     path = boxes[record.record_id]
+    check_template(record.reference_paths[0], record.image_path)
     regions = read_box_file(path, image_size(record.image_path), "", DEEPPCB_DEFECT_TYPES)
     if not regions:
         raise InputError(f"{path}: holds no box of {record.image_path.name}")

@@ -68,8 +68,8 @@ def load_mvtec(
     classes: do not compare accuracy across them. `normal_folder` is what the folders of normal
     pictures are called; a mask's pixels above `mask_threshold` are defect.
 
-    Raises one InputError listing every defective test picture without mask or boxes and every mask
-    or box file that does not fit; also for a folder of another shape.
+    Raises one InputError listing every defective test picture without mask or boxes and every mask,
+    box file or template that does not fit; also for a folder of another shape.
     """
     records: list[Record] = []
     problems: list[str] = []
@@ -78,19 +78,36 @@ def load_mvtec(
         records += _list_records(folder, normal_folder, mask_threshold, problems)
     records = attach_references(records, max_references, seed)
     if aligned_templates:
-        records = [_prefer_template(record) for record in records]
+        records = [_prefer_template(record, problems) for record in records]
     records = add_regions(records, problems, partial(_read_regions, defect_types=defect_types))
     if problems:
         raise InputError("\n".join([f"{root}: {len(problems)} problems:", *problems]))
     return records
 
 
-def _prefer_template(record: Record) -> Record:
+def _prefer_template(record: Record, problems: list[str]) -> Record:
     template = None
     if record.split == "test":
         folder = record.image_path.parents[2] / "templates"
         template = find_named(folder, f"{record.image_path.stem.removesuffix('_test')}_temp")
-    return replace(record, reference_paths=(template,)) if template else record
+    if template is None:
+        return record
+    try:
+        check_template(template, record.image_path)
+    except InputError as error:
+        problems.append(str(error))
+    return replace(record, reference_paths=(template,))
+
+
+def check_template(template: Path, picture: Path) -> None:
+    """Raise InputError where an aligned template has another size than its picture."""
+    sizes = [image_size(path) for path in (template, picture)]
+    if sizes[0] != sizes[1]:
+        (width, height), (expected_width, expected_height) = sizes
+        raise InputError(
+            f"template {template} is {width}x{height}, {picture.name} is "
+            f"{expected_width}x{expected_height}; an aligned template has its picture's size"
+        )
 
 
 def _find_categories(root: Path, category: str | None, normal_folder: str) -> list[Path]:
