@@ -121,6 +121,15 @@ def test_every_missing_or_unfit_mask_is_listed(tmp_path: Path) -> None:
     assert "mask 001_mask.png is 32x24, image 001.png is 64x64" in message
 
 
+@pytest.mark.parametrize("name", ["crack/007_mask.png", "crack/007.png", "hole/000_mask.png"])
+def test_a_mask_without_its_picture_is_named(tmp_path: Path, name: str) -> None:
+    nut = write_category(tmp_path / "nut")
+    write_mask(nut / "ground_truth" / name)
+    said = rf"1 problems:\n.*{name}: has no picture in test/{Path(name).parent}; add it, or remove"
+    with pytest.raises(InputError, match=said):
+        load_mvtec(nut)
+
+
 def test_two_pictures_of_one_stem_are_an_error(tmp_path: Path) -> None:
     folder = write_category(tmp_path / "nut")
     write_picture(folder / "test" / "good" / "000.jpg")

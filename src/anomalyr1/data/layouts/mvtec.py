@@ -68,8 +68,9 @@ def load_mvtec(
     classes: do not compare accuracy across them. `normal_folder` is what the folders of normal
     pictures are called; a mask's pixels above `mask_threshold` are defect.
 
-    Raises one InputError listing every defective test picture without mask or boxes and every mask,
-    box file or template that does not fit; also for a folder of another shape.
+    Raises one InputError listing every defective test picture without mask or boxes, every mask
+    without a picture, and every mask, box file or template that does not fit; also for a folder of
+    another shape.
     """
     records: list[Record] = []
     problems: list[str] = []
@@ -169,6 +170,13 @@ def _list_records(
                 )
     if not records and not problems:
         problems.append(f"{folder}: holds no pictures under train or test")
+    for kind_folder in list_subfolders(folder / "ground_truth"):
+        for path in list_pictures(kind_folder):
+            stems = (path.stem, path.stem.removesuffix("_mask"))
+            if not any(f"{category}/test/{kind_folder.name}/{stem}" in records for stem in stems):
+                problems.append(
+                    f"{path}: has no picture in test/{kind_folder.name}; add it, or remove this mask"
+                )
     return list(records.values())
 
 
