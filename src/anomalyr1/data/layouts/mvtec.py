@@ -175,7 +175,7 @@ def _list_records(
             stems = (path.stem, path.stem.removesuffix("_mask"))
             if not any(f"{category}/test/{kind_folder.name}/{stem}" in records for stem in stems):
                 problems.append(
-                    f"{path}: has no picture in test/{kind_folder.name}; add it, or remove this mask"
+                    f"{path}: has no picture in test/{kind_folder.name}; add it or drop the mask"
                 )
     return list(records.values())
 
