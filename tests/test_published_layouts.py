@@ -210,6 +210,13 @@ def test_dagm_labels_that_contradict_the_masks_are_told(tmp_path: Path) -> None:
         LAYOUTS["dagm"](tmp_path)
 
 
+def test_dagm_labels_of_a_picture_that_is_missing_are_named(tmp_path: Path) -> None:
+    write_dagm(tmp_path)
+    (tmp_path / "Class1/Train/0577.PNG").unlink()
+    with pytest.raises(InputError, match=r"1 problems:\n.*Labels.txt: names 0577.png, which is"):
+        LAYOUTS["dagm"](tmp_path)
+
+
 def test_deeppcb_boards_refer_to_their_own_template(tmp_path: Path) -> None:
     train, test = load("deeppcb", tmp_path / "set")
     assert [path.name for path in test.reference_paths] == ["00041001_temp.jpg"]

@@ -28,7 +28,7 @@ from anomalyr1.types import Record
 def load_dagm(root: str | Path, *, max_references: int = 0, seed: int = 0) -> list[Record]:
     """Records of a class folder or a folder of such; Train holds defective pictures too.
 
-    Labels.txt, where it is, must agree with the masks that are there.
+    Labels.txt, where it is, must agree with the pictures and masks that are there.
     """
     root = check_folder(root)
     folders = [root] if (root / "Train").is_dir() else list_subfolders(root)
@@ -38,7 +38,13 @@ def load_dagm(root: str | Path, *, max_references: int = 0, seed: int = 0) -> li
         for split in ("Train", "Test"):
             labels = folder / split / "Label"
             flags = _read_flags(labels / "Labels.txt")
-            for path in list_pictures(folder / split):
+            pictures = list_pictures(folder / split)
+            absent = flags.keys() - {path.name.lower() for path in pictures}
+            problems += [
+                f"{labels / 'Labels.txt'}: names {name}, which is not in {folder / split}"
+                for name in sorted(absent)
+            ]
+            for path in pictures:
                 mask = find_named(labels, f"{path.stem}_label")
                 flag = flags.get(path.name.lower(), mask is not None)
                 if flag != (mask is not None):
