@@ -380,6 +380,16 @@ def test_inverted_masks_are_told_and_turned_round_when_asked(tmp_path: Path) -> 
     assert not seems_inverted(np.ones((4, 4), bool)), "a picture that is all defect stays so"
 
 
+def test_a_mask_of_all_of_its_picture_is_told_and_kept(tmp_path: Path) -> None:
+    source = tmp_path / "set"
+    write_mvtec(source)
+    mask(source / "bottle/ground_truth/broken_large/000_mask.png", box=(0, 0, *SIZE_WH))
+    done = import_records(ImportPlan("mvtec", source, tmp_path / "out", fix=True))
+    assert sum("000_mask.png: marks all of the picture" in note for note in done.notes) == 1
+    bad = next(one for one in load_records(done.records_file) if one.label == "anomalous")
+    assert bad.regions[0].box_xyxy == (0, 0, *SIZE_WH)
+
+
 def test_soft_and_palette_masks_are_read_and_those_of_another_size_refused(tmp_path: Path) -> None:
     write_mvtec(tmp_path)
     path = tmp_path / "bottle/ground_truth/broken_large/000_mask.png"

@@ -199,8 +199,9 @@ def _write_masks(
 def _mend_masks(
     records: list[Record], plan: ImportPlan, missing: set[Path], notes: list[str]
 ) -> list[Record]:
-    """Records with the boxes of their masks; masks that seem inverted are told, or with --fix
-    replaced by copies the other way round. A mask is read once, however many questions it has."""
+    """Records with the boxes of their masks, each read once, however many questions it has. Masks
+    of all of a picture and those that seem inverted are told, or the latter with --fix replaced by
+    copies the other way round."""
     read: dict[Path, Record] = {}
     mended: list[Record] = []
     for record in records:
@@ -228,6 +229,8 @@ def _mend_mask(record: Record, path: Path, plan: ImportPlan, notes: list[str]) -
         mask = load_mask(path, size_wh, record.mask_threshold, image_name=path.name)
     except InputError:  # said by the check of every file, with all others
         return record
+    if mask.all():
+        notes.append(f"{path}: marks all of the picture; draw the defect alone if it is not so")
     if not seems_inverted(mask):
         return record if record.regions else replace(record, regions=_find_regions(record, mask))
     if not plan.fix:
