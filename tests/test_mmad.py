@@ -185,6 +185,13 @@ def test_a_picture_listed_twice_in_another_spelling_is_refused(tmp_path: Path, k
         load_mmad(tmp_path, allow_missing=True)
 
 
+def test_pictures_without_questions_are_counted_and_told(tmp_path: Path) -> None:
+    entries = {CRACK: make_entry(CRACK), GOOD: make_entry(GOOD, ask(answer="B"))}
+    mmad = load_mmad(write_mmad(tmp_path, entries))
+    assert mmad.faults == (f"1 pictures have no question, first {CRACK}",)
+    assert [record.record_id for record in mmad.records] == [f"{GOOD}#0"]
+
+
 def test_an_answer_that_contradicts_the_folder_is_told(tmp_path: Path) -> None:
     folder = write_mmad(tmp_path, {GOOD: make_entry(GOOD, ask(answer="A"))})
     assert load_mmad(folder).faults == (f"{GOOD}#0: the answer is yes, the folder good",)

@@ -107,10 +107,10 @@ def load_mmad(
     domain_knowledge.json beside it, may be absent. Stops, with one InputError that lists them, at
     faults without a good reading: JSON that is cut off, a picture listed twice, a question without
     text or options, an answer that is not among its options, and, unless `allow_missing`, files
-    that are not there. Told are repeated questions, answers that contradict the picture's folder,
-    options that are empty or speak of themselves, and the misplaced metal nuts. With `fix`,
-    questions with a wrong answer letter and repeats are left out, and the misplaced pictures become
-    metal nuts, with their twins' templates.
+    that are not there. Told are pictures without questions, repeated questions, answers that
+    contradict the picture's folder, options that are empty or speak of themselves, and the
+    misplaced metal nuts. With `fix`, questions with a wrong answer letter and repeats are left out,
+    and the misplaced pictures become metal nuts, with their twins' templates.
     """
     path = Path(source)
     if path.is_dir():
@@ -130,6 +130,9 @@ def load_mmad(
     if problems:
         shown = problems[:20] + ([f"... and {len(problems) - 20} more"] if problems[20:] else [])
         raise InputError("\n".join([f"{path}: {len(problems)} problems:", *shown]))
+    silent = [key for key, entry in entries.items() if not entry["conversation"]]
+    if silent:
+        faults.append(f"{len(silent)} pictures have no question, first {silent[0]}")
     faults.extend(find_unclear_options(records))
     nut_knowledge = _look_up_knowledge(knowledge, "DS-MVTec", "metal_nut")
     records = mend_misplaced(records, nut_knowledge, fix, faults, mended)
