@@ -68,6 +68,26 @@ def test_an_output_folder_that_is_a_file_is_refused_before_anything_is_read(
         import_layout("mvtec", tmp_path / "nowhere", "--out", tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["questions", "nowhere.jsonl"],
+        ["fewshot", "nowhere.jsonl", "--shots", "1"],
+        ["synthesize", "--normal", "nowhere"],
+        ["export", "--data", "nowhere"],
+    ],
+)
+def test_an_output_below_a_file_is_refused_before_any_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("out").touch()
+    result = CliRunner().invoke(cli.app, ["data", *command, "--out", "out/deeper"])
+    assert isinstance(result.exception, InputError)
+    assert str(result.exception) == "--out out/deeper: out is no folder; choose another --out"
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
 def test_a_layout_that_is_not_known_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="LAYOUT is 'imagenet'; choose one of"):
         import_layout("imagenet", tmp_path, "--out", tmp_path / "out.jsonl")

@@ -47,6 +47,7 @@ def synthesize(
 
     if normal is not None and material is not None:
         raise InputError("--normal and --material exclude each other: run the command twice")
+    check_out(out_dir)
     plan = Synthesis(
         out_dir,
         num_products,
@@ -165,6 +166,7 @@ def fewshot(
     from anomalyr1.data.records import load_records
 
     check_choice("--per", per, PER)
+    check_out(out_dir)
     plan = FewShot(shots, per, by_product, keep_duplicates, seed)
     split = split_fewshot(list(load_records(source)), plan)
     counts = write_fewshot(out_dir, split, source=source, questions=questions)
@@ -192,6 +194,7 @@ def questions(
     from anomalyr1.data.question_file import write_question_file
     from anomalyr1.data.records import load_records
 
+    check_out(out_dir)
     records = load_records(source, limit=limit)
     count = write_question_file(records, out_dir, seed=seed)
     out.print(
@@ -218,5 +221,6 @@ def export(
 
     if not reviewed:
         raise InputError("only reviewed pictures have a truth: give --reviewed")
+    check_out(out_dir)
     for name, count in export_reviewed(open_store(data, url), out_dir, seed=seed).items():
         out.print(f"{out_dir / name}: {count} records", highlight=False, soft_wrap=True)
