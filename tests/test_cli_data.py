@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 from pathlib import Path
 
 import pytest
 from builders import make_picture
 from typer.testing import CliRunner
 
-from anomalyr1 import cli
+from anomalyr1 import cli, images
 from anomalyr1.data.records import load_records
 from anomalyr1.types import InputError
 
@@ -86,6 +88,24 @@ def test_an_output_below_a_file_is_refused_before_any_work(
     assert isinstance(result.exception, InputError)
     assert str(result.exception) == "--out out/deeper: out is no folder; choose another --out"
     assert sorted(tmp_path.iterdir()) == [tmp_path / "out"]
+
+
+def test_a_disk_that_is_full_ends_an_import_with_one_line_and_no_half_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    nut, out = make_mvtec(tmp_path), tmp_path / "out"
+    monkeypatch.setattr(images.os, "fsync", fail)
+    arguments = ["anomalyr1", "data", "import", "mvtec", str(nut), "--out", str(out)]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 2
+    said = f"error: {out / 'records.jsonl'}: No space left on device; free some space and give"
+    assert capsys.readouterr().err.startswith(said)
+    assert list(out.iterdir()) == []
 
 
 def test_a_layout_that_is_not_known_is_refused(tmp_path: Path) -> None:

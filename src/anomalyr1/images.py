@@ -212,7 +212,8 @@ def write_png_atomic(path: str | Path, image: Image.Image | NDArray[np.generic])
 def write_bytes_atomic(path: str | Path, payload: bytes) -> None:
     """Write `payload` under a temporary name beside `path`, flush it to disk, then rename it.
 
-    The folder is made where missing. On any failure the old file stays and no other is left.
+    The folder is made where missing. On any failure the old file stays and no other is left; the
+    OSError names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -224,6 +225,8 @@ def write_bytes_atomic(path: str | Path, payload: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+    except OSError as error:  # of a write it names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         partial.unlink(missing_ok=True)
 

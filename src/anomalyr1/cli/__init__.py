@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 import typer
@@ -47,9 +48,12 @@ app.add_typer(evaluate.app, name="evaluate")
 STOPPED = 130
 """Exit code of a run that was stopped with Ctrl-C: 128 + SIGINT, as shells have it."""
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a disk, or of a user's share of one, on which nothing more can be written."""
+
 
 def main() -> None:
-    """Entry point: an InputError is one clear line on stderr and exit code 2."""
+    """Entry point: an InputError or a full disk is one clear line on stderr and exit code 2."""
     try:
         app()
     except InputError as error:
@@ -66,3 +70,8 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         raise SystemExit(141) from None
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        fail(f"{where}{error.strerror}; free some space and give the command again")
