@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from anomalyr1 import images
 from anomalyr1.cli import app
 from anomalyr1.data.mmad import load_mmad
 from anomalyr1.data.question_file import write_question_file
@@ -62,6 +64,21 @@ def test_questions_are_not_written_over_and_need_a_label(tmp_path: Path) -> None
         write_question_file(records, tmp_path / "out", seed=0)
     with pytest.raises(InputError, match="has no label"):
         write_question_file([replace(records[0], label=None)], tmp_path / "none", seed=0)
+
+
+def test_a_full_disk_leaves_no_half_picture_and_is_said_of_the_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    records = make_records(tmp_path)
+    monkeypatch.setattr(images.os, "fsync", fail)
+    with pytest.raises(
+        OSError, match=rf"No space left on device: '{tmp_path / 'out'}/.*000000.png"
+    ):
+        write_question_file(records, tmp_path / "out", seed=0)
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
 
 
 def test_the_command_says_what_it_wrote(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,13 +44,13 @@ def write_question_file(records: Sequence[Record], out: Path, *, seed: int) -> i
         for path in record.reference_paths:
             if path not in templates:
                 templates[path] = f"{place}/train/good/{len(templates):06}{path.suffix}"
-                _copy(path, out / templates[path])
+                write_bytes_atomic(out / templates[path], path.read_bytes())
         kind = _NORMAL_KIND
         if record.label == "anomalous":
             kind = _name(record.defect_type, _ANOMALOUS_KIND)
             kind = _ANOMALOUS_KIND if kind == _NORMAL_KIND else kind
         within = f"test/{kind}/{number:06}{record.image_path.suffix}"
-        _copy(record.image_path, out / place / within)
+        write_bytes_atomic(out / place / within, record.image_path.read_bytes())
         named = [templates[path] for path in record.reference_paths]
         entries[f"{place}/{within}"] = {
             "image_path": within,
@@ -82,8 +81,3 @@ def write_question_file(records: Sequence[Record], out: Path, *, seed: int) -> i
 def _name(text: str, otherwise: str) -> str:
     """A text as one part of a path."""
     return re.sub(r"[^\w-]+", "_", text).strip("_") or otherwise
-
-
-def _copy(source: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(source, target)
