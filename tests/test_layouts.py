@@ -125,7 +125,7 @@ def test_every_missing_or_unfit_mask_is_listed(tmp_path: Path) -> None:
 def test_a_mask_without_its_picture_is_named(tmp_path: Path, name: str) -> None:
     nut = write_category(tmp_path / "nut")
     write_mask(nut / "ground_truth" / name)
-    said = rf"1 problems:\n.*{name}: has no picture in test/{Path(name).parent}; add it, or remove"
+    said = rf"1 problems:\n.*{name}: has no picture in test/{Path(name).parent}; add it or remove"
     with pytest.raises(InputError, match=said):
         load_mvtec(nut)
 

@@ -58,11 +58,9 @@ def load_deeppcb(root: str | Path, *, max_references: int = 0, seed: int = 0) ->
                 if words:
                     problems.append(f"{data / name}:{number}: is {line!r}, expected two paths")
                 continue
-            problems += [
-                f"{data / name}:{number}: {text} leads out of {data}"
-                for text in words
-                if not is_inside(text)
-            ]
+            if outside := [text for text in words if not is_inside(text)]:
+                problems.append(f"{data / name}:{number}: {outside[0]} leads out of {data}")
+                continue
             stem = (data / words[0]).with_suffix("")
             test, template = (
                 stem.with_name(f"{stem.name}_{kind}.jpg") for kind in ("test", "temp")

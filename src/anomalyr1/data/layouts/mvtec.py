@@ -171,12 +171,11 @@ def _list_records(
     if not records and not problems:
         problems.append(f"{folder}: holds no pictures under train or test")
     for kind_folder in list_subfolders(folder / "ground_truth"):
+        kind = kind_folder.name
         for path in list_pictures(kind_folder):
             stems = (path.stem, path.stem.removesuffix("_mask"))
-            if not any(f"{category}/test/{kind_folder.name}/{stem}" in records for stem in stems):
-                problems.append(
-                    f"{path}: has no picture in test/{kind_folder.name}; add it or drop the mask"
-                )
+            if not any(f"{category}/test/{kind}/{stem}" in records for stem in stems):
+                problems.append(f"{path}: has no picture in test/{kind}; add it or remove this")
     return list(records.values())
 
 
