@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,19 @@ def read_memory(pid: int) -> int:
     """Resident MiB of a process, from /proc."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * 4096 // 2**20
+
+
+def wait_until_ready(client: Any, seconds: float) -> None:
+    """Return when the station takes work; it may just have been started."""
+    import httpx
+
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        with suppress(httpx.ConnectError):
+            if client.get("/readyz").status_code == 200:
+                return
+        time.sleep(0.5)
+    sys.exit(f"the station is not ready after {seconds:.0f} s")
 
 
 def run_client(number: int, given: argparse.Namespace, ends: float, seen: dict[str, Any]) -> None:
@@ -82,8 +96,7 @@ def main() -> None:
     given = parser.parse_args()
     seen: dict[str, Any] = {"statuses": Counter(), "waits": [], "jobs": []}
     with httpx.Client(base_url=given.url, timeout=600) as client:
-        while client.get("/readyz").status_code != 200:
-            time.sleep(0.5)
+        wait_until_ready(client, 120)
         held_before = client.get("/api/inspections?page_size=1").json()["total"]
         before, ends = read_memory(given.pid), time.monotonic() + given.seconds
         threads = [
